@@ -1,0 +1,1 @@
+"""Identities, signed envelopes, canonical bytes, VRF, Merkle log and commitments. Pure: no IO, no clock."""

@@ -1,0 +1,1 @@
+"""The `iota-p2p` command: one module per verb."""
