@@ -1,0 +1,139 @@
+"""The canonical profile of msgpack: one value, one sequence of bytes (spec: protocols/spec/canonical.md).
+
+Values are None, bool, int (-2^63 .. 2^64-1), bytes, str, sequences and maps with str keys. Maps are sorted by key,
+integers and lengths take their shortest form, and there are no floats, no extension types and no duplicate keys.
+Sequences decode to tuples, so that a decoded value holds nothing mutable but its maps.
+
+`decode` refuses any bytes that do not re-encode to themselves. That one comparison catches unsorted and duplicate
+keys, long integers and long lengths at C speed; only a refusal pays for finding out why.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NoReturn, TypeAlias
+
+import msgpack
+
+from iota_p2p_crypto.errors import LocalProtocolError, MalformedError, OversizedError
+
+# A recursive alias would defeat pydantic and mypy at every use; `_check_shape` enforces what it would say.
+CanonicalValue: TypeAlias = Any
+
+MAX_DEPTH = 16  # nested containers; the deepest payload we define has 6
+MAX_BYTES = 1 << 20  # the default bound: GossipSub carries up to 1 MB, larger things travel as raw payloads
+
+_UNPACK_OPTIONS = {"raw": False, "strict_map_key": True, "use_list": False, "max_ext_len": 0}
+
+
+def encode(value: CanonicalValue) -> bytes:
+    """Return the canonical bytes of a value.
+
+    Raises:
+        LocalProtocolError: if the value is outside the profile; what we sign is our own doing.
+    """
+    try:
+        packed: bytes = msgpack.packb(_sorted(value, 0), use_bin_type=True)
+    except (TypeError, ValueError, OverflowError, UnicodeEncodeError) as error:
+        raise LocalProtocolError(f"expected a value of the canonical profile: {error}") from error
+    return packed
+
+
+def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> CanonicalValue:
+    """Return the value whose canonical bytes these are.
+
+    The memory taken is bounded by about 64 times `max_bytes` (one-byte elements become tuple slots and dicts).
+
+    Raises:
+        OversizedError: if there are more than `max_bytes` bytes, or containers nest deeper than MAX_DEPTH.
+        MalformedError: if the bytes are not msgpack, outside the profile, or not in canonical form.
+    """
+    if len(data) > max_bytes:
+        raise OversizedError("canonical-size", f"expected at most {max_bytes} bytes, got {len(data)}")
+    try:
+        value = msgpack.unpackb(data, **_UNPACK_OPTIONS)
+    except msgpack.exceptions.ExtraData as error:
+        raise MalformedError(
+            "canonical-trailing", f"expected one value, got {len(error.extra)} bytes after it"
+        ) from error
+    except msgpack.exceptions.StackError as error:
+        raise OversizedError(
+            "canonical-depth", f"expected at most {MAX_DEPTH} nested containers, got far more"
+        ) from error
+    except (msgpack.exceptions.UnpackException, ValueError, TypeError, OverflowError) as error:
+        raise MalformedError("canonical-msgpack", f"expected msgpack, got {_reason(error)}") from error
+    _check_shape(value)
+    if msgpack.packb(value, use_bin_type=True) != data:
+        _explain_refusal(data)
+    return value
+
+
+def _sorted(value: CanonicalValue, depth: int) -> CanonicalValue:
+    """Return the value with every map in key order; raises TypeError or ValueError outside the profile."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"more than {MAX_DEPTH} nested containers")
+    if kind is dict:
+        if not all(type(key) is str for key in value):
+            raise TypeError("map keys must be str")
+        return {key: _sorted(value[key], depth + 1) for key in sorted(value)}
+    if kind is tuple or kind is list:
+        return [_sorted(item, depth + 1) for item in value]
+    raise TypeError(f"{kind.__name__} is not part of it")
+
+
+_ATOMS = frozenset({int, str, bytes, bool, type(None)})
+
+
+def _check_shape(value: CanonicalValue) -> None:
+    """Refuse floats, foreign types, deep nesting and unsorted keys; one level of containers at a time."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is dict:
+                _check_keys(item)
+                inner.extend(item.values())
+            elif kind is tuple:
+                inner.extend(item)
+            elif kind not in _ATOMS:
+                raise MalformedError("canonical-type", f"expected no {kind.__name__}, got {item!r:.40}")
+        if not inner:
+            return
+        level = inner
+    raise OversizedError("canonical-depth", f"expected at most {MAX_DEPTH} nested containers, got more")
+
+
+def _check_keys(pairs: dict[Any, Any]) -> None:
+    keys = list(pairs)
+    for key in keys:
+        if type(key) is not str:  # strict_map_key lets bytes through
+            raise MalformedError("canonical-key-type", f"expected str keys, got {key!r:.40}")
+    # Code point order is the order of the UTF-8 bytes.
+    if keys != sorted(keys):
+        raise MalformedError("canonical-key-order", f"expected sorted keys, got {keys!r:.120}")
+
+
+def _explain_refusal(data: bytes) -> NoReturn:
+    """Name what makes decodable bytes non-canonical; called only on the way to a refusal."""
+
+    def check_unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, item in pairs:
+            if key in seen:
+                raise MalformedError("canonical-duplicate-key", f"expected unique keys, got {key!r:.40} twice")
+            seen[key] = item
+        return seen
+
+    value = msgpack.unpackb(data, object_pairs_hook=check_unique, **_UNPACK_OPTIONS)
+    again = msgpack.packb(value, use_bin_type=True)
+    offset = next((i for i, (a, b) in enumerate(zip(data, again, strict=False)) if a != b), len(again))
+    raise MalformedError(
+        "canonical-form",
+        f"expected the shortest form at byte {offset}, got {data[offset : offset + 9].hex() or 'nothing'}",
+    )
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or "bytes that end in the middle of a value"

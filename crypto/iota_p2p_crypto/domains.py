@@ -1,0 +1,48 @@
+"""The one table of what may be signed: a payload type per purpose and schema version.
+
+The payload type is part of every signature (DSSE), so a signature made for one purpose is worthless for another.
+A new schema version is a new row, never a changed one.
+"""
+
+from dataclasses import dataclass
+
+_KIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One purpose of signing.
+
+    Attributes:
+        name: the purpose, as `iota-p2p inspect` prints it.
+        version: the schema version of its payload.
+        max_payload_bytes: the largest payload accepted; checked before anything is decoded.
+        max_signatures: the most signatures one envelope may carry.
+    """
+
+    name: str
+    version: int
+    max_payload_bytes: int
+    max_signatures: int = 1
+
+    @property
+    def payload_type(self) -> str:
+        """The DSSE payload type."""
+        return f"application/vnd.iota-p2p.{self.name}+msgpack;v={self.version}"
+
+
+# 16 addresses of 256 bytes and 64 stages are the bulk; a typical advert has 400 bytes.
+ADVERT = Domain("advert", 1, 8 * _KIB)
+# A peer id, a sequence number and a reason.
+ABSENCE = Domain("absence", 1, 1 * _KIB)
+# Versions, a run id and a nonce.
+HELLO = Domain("hello", 1, 1 * _KIB)
+# 128 bytes of digests and integers.
+TREE_HEAD = Domain("tree-head", 1, 1 * _KIB, max_signatures=64)  # the log's owner and its cosigners
+# A table of up to 1,000 peers at 150 bytes each.
+SCORE = Domain("score", 1, 256 * _KIB)
+
+DOMAINS: tuple[Domain, ...] = (ABSENCE, ADVERT, HELLO, SCORE, TREE_HEAD)
+
+DOMAIN_BY_PAYLOAD_TYPE = {domain.payload_type: domain for domain in DOMAINS}
+MAX_PAYLOAD_BYTES = max(domain.max_payload_bytes for domain in DOMAINS)

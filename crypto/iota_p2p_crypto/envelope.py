@@ -1,0 +1,227 @@
+"""Signed envelopes: DSSE over exact bytes (spec: protocols/spec/envelope.md).
+
+An envelope is canonical msgpack `{"payload": bytes, "payloadType": str, "signatures": [{"keyid", "sig"}, ...]}`.
+What is signed is DSSE's pre-authentication encoding of the payload type and the payload exactly as received; nothing
+is ever re-serialised before it is checked. `keyid` is the signer's 38-byte peer id, which contains the public key.
+
+`open_envelope` is the only way to a `Verified` value: it raises or returns one, and never a bool.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from iota_p2p_crypto import canonical
+from iota_p2p_crypto.digest import Digest, digest
+from iota_p2p_crypto.domains import DOMAIN_BY_PAYLOAD_TYPE, MAX_PAYLOAD_BYTES, Domain
+from iota_p2p_crypto.errors import InvalidSignatureError, LocalProtocolError, MalformedError, OversizedError
+from iota_p2p_crypto.identity import (
+    Identity,
+    PeerId,
+    peer_id_from_bytes,
+    peer_id_to_bytes,
+    verify_signature,
+)
+
+T = TypeVar("T")
+
+# Type names and length prefixes, and 64 signatures of 38 + 64 bytes and their keys.
+MAX_OVERHEAD_BYTES = 8192
+MAX_ENVELOPE_BYTES = MAX_PAYLOAD_BYTES + MAX_OVERHEAD_BYTES
+
+_ENVELOPE_KEYS = ("payload", "payloadType", "signatures")
+_SIGNATURE_KEYS = ("keyid", "sig")
+_PROOF_OF_VERIFICATION = object()  # known to this module only: nothing else can build a `Verified`
+
+
+@dataclass(frozen=True, slots=True)
+class Verified(Generic[T]):
+    """A payload whose signatures have been checked; only `open_envelope` builds one.
+
+    Attributes:
+        payload: the decoded payload.
+        signers: who signed it, in the envelope's order (sorted by id bytes).
+        payload_bytes: the exact bytes that were signed.
+        envelope_bytes: the exact bytes of the whole envelope, for passing on.
+    """
+
+    payload: T
+    signers: tuple[PeerId, ...]
+    payload_bytes: bytes
+    envelope_bytes: bytes
+    _proof: object
+
+    def __post_init__(self) -> None:
+        """Refuse to exist without having been verified."""
+        if self._proof is not _PROOF_OF_VERIFICATION:
+            raise LocalProtocolError("a Verified value comes from open_envelope, never from a constructor")
+
+    @property
+    def signer(self) -> PeerId:
+        """The one signer; raises LocalProtocolError if there are several."""
+        if len(self.signers) != 1:
+            raise LocalProtocolError(f"expected one signer, got {len(self.signers)}")
+        return self.signers[0]
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of the payload bytes: the name of what was signed, whoever signed it."""
+        return digest(self.payload_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureEntry:
+    """One claimed signature of an unopened envelope."""
+
+    peer_id: PeerId
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """An envelope taken apart; nothing in it has been verified."""
+
+    domain: Domain
+    payload: bytes
+    signatures: tuple[SignatureEntry, ...]
+
+
+def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
+    """Return DSSE's PAE: the bytes that are signed (DSSE v1 protocol, "Signature Definition")."""
+    type_bytes = payload_type.encode("utf-8")
+    return b"DSSEv1 %d %b %d %b" % (len(type_bytes), type_bytes, len(payload), payload)
+
+
+def seal(domain: Domain, payload: canonical.CanonicalValue, signers: Sequence[Identity]) -> bytes:
+    """Encode a payload, sign it with every identity, and return the envelope's bytes.
+
+    Raises:
+        LocalProtocolError: if the payload or the number of signers breaks the domain's bounds.
+    """
+    payload_bytes = canonical.encode(payload)
+    if len(payload_bytes) > domain.max_payload_bytes:
+        raise LocalProtocolError(
+            f"expected a {domain.name} payload of at most {domain.max_payload_bytes} bytes, got {len(payload_bytes)}"
+        )
+    message = pre_authentication_encoding(domain.payload_type, payload_bytes)
+    entries = [SignatureEntry(signer.peer_id, signer.sign(message)) for signer in signers]
+    return _assemble(_Parts(domain, payload_bytes, tuple(entries)))
+
+
+def merge_signatures(envelopes: Sequence[bytes]) -> bytes:
+    """Join the signatures of envelopes over one and the same payload into one envelope.
+
+    The result is assembled, not verified: whoever relies on it opens it.
+
+    Raises:
+        RemoteProtocolError: if one is malformed, or they differ in type or payload.
+    """
+    parts = [_take_apart(envelope) for envelope in envelopes]
+    first = parts[0]
+    entries: dict[PeerId, SignatureEntry] = {}
+    for part in parts:
+        if (part.domain, part.payload) != (first.domain, first.payload):
+            raise MalformedError("envelope-merge", "expected signatures over one payload, got different payloads")
+        entries.update((entry.peer_id, entry) for entry in part.signatures)
+    return _assemble(_Parts(first.domain, first.payload, tuple(entries.values())))
+
+
+def open_envelope(data: bytes, domain: Domain, parse: Callable[[Any], T]) -> Verified[T]:
+    """Check an envelope and return its payload.
+
+    Args:
+        data: the envelope's bytes as received.
+        domain: what it must have been signed for.
+        parse: turns the canonical value into the payload type; raises RemoteProtocolError if it does not fit.
+
+    Raises:
+        OversizedError: if the envelope, its payload or its list of signatures exceeds the domain's bounds.
+        MalformedError: if it is not canonical, or was signed for another domain.
+        InvalidSignatureError: if any one of its signatures does not verify.
+    """
+    parts = _take_apart(data)
+    if parts.domain != domain:
+        raise MalformedError(
+            "envelope-domain", f"expected {domain.payload_type}, got {parts.domain.payload_type}"
+        )
+    message = pre_authentication_encoding(domain.payload_type, parts.payload)
+    for entry in parts.signatures:
+        verify_signature(entry.peer_id, message, entry.signature)
+    payload = parse(canonical.decode(parts.payload, max_bytes=domain.max_payload_bytes))
+    signers = tuple(entry.peer_id for entry in parts.signatures)
+    return Verified(payload, signers, parts.payload, data, _PROOF_OF_VERIFICATION)
+
+
+def domain_of(data: bytes) -> Domain:
+    """Return the domain an envelope claims, so that a reader can choose how to open it.
+
+    Raises:
+        RemoteProtocolError: as `open_envelope`, except that no signature is checked.
+    """
+    return _take_apart(data).domain
+
+
+def _take_apart(data: bytes) -> _Parts:
+    """Check the form of an envelope: sizes, keys, domain, and a sorted list of distinct signers."""
+    value = canonical.decode(data, max_bytes=MAX_ENVELOPE_BYTES)
+    if type(value) is not dict or tuple(value) != _ENVELOPE_KEYS:
+        raise MalformedError("envelope-form", f"expected a map of {', '.join(_ENVELOPE_KEYS)}, got {value!r:.80}")
+    payload, payload_type, signatures = value["payload"], value["payloadType"], value["signatures"]
+    if type(payload) is not bytes or type(payload_type) is not str or type(signatures) is not tuple:
+        raise MalformedError("envelope-form", "expected bytes, a type and a list of signatures, got other types")
+    domain = DOMAIN_BY_PAYLOAD_TYPE.get(payload_type)
+    if domain is None:
+        raise MalformedError("envelope-type", f"expected a known payload type, got {payload_type!r:.80}")
+    if len(payload) > domain.max_payload_bytes:
+        raise OversizedError(
+            "envelope-payload-size", f"expected at most {domain.max_payload_bytes} bytes, got {len(payload)}"
+        )
+    if not 1 <= len(signatures) <= domain.max_signatures:
+        raise OversizedError(
+            "envelope-signatures", f"expected 1 to {domain.max_signatures} signatures, got {len(signatures)}"
+        )
+    return _Parts(domain, payload, tuple(_signature_entries(signatures)))
+
+
+def _signature_entries(signatures: Sequence[Any]) -> list[SignatureEntry]:
+    entries = []
+    previous = b""
+    for item in signatures:
+        if type(item) is not dict or tuple(item) != _SIGNATURE_KEYS:
+            raise MalformedError("envelope-form", f"expected a signature of keyid and sig, got {item!r:.80}")
+        keyid, signature = item["keyid"], item["sig"]
+        if type(keyid) is not bytes or type(signature) is not bytes:
+            raise MalformedError("envelope-form", "expected keyid and sig as bytes, got other types")
+        if keyid <= previous:
+            raise MalformedError("envelope-signer-order", "expected distinct signers sorted by id, got others")
+        previous = keyid
+        entries.append(SignatureEntry(peer_id_from_bytes(keyid), signature))
+    return entries
+
+
+def _assemble(parts: _Parts) -> bytes:
+    """Return the envelope's bytes, with the signatures in the order `_take_apart` demands."""
+    if not 1 <= len(parts.signatures) <= parts.domain.max_signatures:
+        raise LocalProtocolError(
+            f"expected 1 to {parts.domain.max_signatures} {parts.domain.name} signatures, got {len(parts.signatures)}"
+        )
+    entries = sorted((peer_id_to_bytes(entry.peer_id), entry.signature) for entry in parts.signatures)
+    return canonical.encode(
+        {
+            "payload": parts.payload,
+            "payloadType": parts.domain.payload_type,
+            "signatures": [{"keyid": keyid, "sig": signature} for keyid, signature in entries],
+        }
+    )
+
+
+__all__ = [
+    "MAX_ENVELOPE_BYTES",
+    "InvalidSignatureError",
+    "Verified",
+    "domain_of",
+    "merge_signatures",
+    "open_envelope",
+    "pre_authentication_encoding",
+    "seal",
+]
