@@ -8,7 +8,8 @@ Sequences decode to tuples, so that a decoded value holds nothing mutable but it
 keys, long integers and long lengths at C speed; only a refusal pays for finding out why.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, NoReturn, TypeAlias
 
 import msgpack
@@ -21,6 +22,9 @@ CanonicalValue: TypeAlias = Any
 MAX_DEPTH = 16  # nested containers; the deepest payload we define has 6
 MAX_BYTES = 1 << 20  # the default bound: GossipSub carries up to 1 MB, larger things travel as raw payloads
 
+_ATOMS = frozenset({int, str, bytes, bool, type(None)})
+_KINDS = _ATOMS | {dict, tuple}
+_KEY_KINDS = frozenset({str})
 _UNPACK_OPTIONS = {"raw": False, "strict_map_key": True, "use_list": False, "max_ext_len": 0}
 
 
@@ -82,37 +86,39 @@ def _sorted(value: CanonicalValue, depth: int) -> CanonicalValue:
     raise TypeError(f"{kind.__name__} is not part of it")
 
 
-_ATOMS = frozenset({int, str, bytes, bool, type(None)})
-
-
 def _check_shape(value: CanonicalValue) -> None:
-    """Refuse floats, foreign types, deep nesting and unsorted keys; one level of containers at a time."""
+    """Refuse floats, foreign types, deep nesting and unsorted keys.
+
+    Goes through one level of nesting at a time and looks at the set of types on it, so that the atoms, which are
+    nearly everything, are passed over at C speed.
+    """
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH + 1):
-        inner: list[Any] = []
-        for item in level:
-            kind = type(item)
-            if kind is dict:
-                _check_keys(item)
-                inner.extend(item.values())
-            elif kind is tuple:
-                inner.extend(item)
-            elif kind not in _ATOMS:
-                raise MalformedError("canonical-type", f"expected no {kind.__name__}, got {item!r:.40}")
-        if not inner:
+        kinds = set(map(type, level))
+        if not kinds <= _KINDS:
+            foreign = next(item for item in level if type(item) not in _KINDS)
+            raise MalformedError("canonical-type", f"expected no {type(foreign).__name__}, got {foreign!r:.40}")
+        if kinds <= _ATOMS:
             return
+        inner: list[Any] = []
+        if tuple in kinds:
+            inner.extend(chain.from_iterable(item for item in level if type(item) is tuple))
+        if dict in kinds:
+            maps = [item for item in level if type(item) is dict]
+            _check_keys(maps)
+            inner.extend(chain.from_iterable(item.values() for item in maps))
         level = inner
     raise OversizedError("canonical-depth", f"expected at most {MAX_DEPTH} nested containers, got more")
 
 
-def _check_keys(pairs: dict[Any, Any]) -> None:
-    keys = list(pairs)
-    for key in keys:
-        if type(key) is not str:  # strict_map_key lets bytes through
-            raise MalformedError("canonical-key-type", f"expected str keys, got {key!r:.40}")
-    # Code point order is the order of the UTF-8 bytes.
-    if keys != sorted(keys):
-        raise MalformedError("canonical-key-order", f"expected sorted keys, got {keys!r:.120}")
+def _check_keys(maps: Sequence[dict[Any, Any]]) -> None:
+    for keys in set(map(tuple, maps)):  # the maps of a table share their keys
+        if not set(map(type, keys)) <= _KEY_KINDS:  # strict_map_key lets bytes through
+            foreign = next(key for key in keys if type(key) is not str)
+            raise MalformedError("canonical-key-type", f"expected str keys, got {foreign!r:.40}")
+        # Code point order is the order of the UTF-8 bytes.
+        if list(keys) != sorted(keys):
+            raise MalformedError("canonical-key-order", f"expected sorted keys, got {keys!r:.120}")
 
 
 def _explain_refusal(data: bytes) -> NoReturn:

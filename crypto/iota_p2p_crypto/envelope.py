@@ -141,9 +141,7 @@ def open_envelope(data: bytes, domain: Domain, parse: Callable[[Any], T]) -> Ver
     """
     parts = _take_apart(data)
     if parts.domain != domain:
-        raise MalformedError(
-            "envelope-domain", f"expected {domain.payload_type}, got {parts.domain.payload_type}"
-        )
+        raise MalformedError("envelope-domain", f"expected {domain.payload_type}, got {parts.domain.payload_type}")
     message = pre_authentication_encoding(domain.payload_type, parts.payload)
     for entry in parts.signatures:
         verify_signature(entry.peer_id, message, entry.signature)
