@@ -1,0 +1,77 @@
+"""The one table of protocol ids and topics, each with its bounds and the reason for them.
+
+A protocol id is `/iota-p2p/<name>/<schema version>`; a topic is `iota-p2p/<run id>/<name>/<schema version>`, so
+that runs never hear each other's gossip.
+"""
+
+from dataclasses import dataclass
+
+_KIB = 1024
+
+PROTOCOL_VERSION = 1  # what we speak; hello also accepts the one before (see `hello`)
+OLDEST_PROTOCOL_VERSION = 1
+
+RUN_ID_BYTES = 32
+# A network that belongs to no run yet (`iota-p2p peer` without `--run`): 32 zero bytes.
+NO_RUN = bytes(RUN_ID_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolSpec:
+    """A request/response protocol over streams.
+
+    Attributes:
+        id: the protocol id negotiated by the transport.
+        max_header_bytes: the largest canonical header of a request or response.
+        max_payload_bytes: the largest raw payload that follows a header.
+        idempotent: True if sending the same request twice does no harm, so that a call may be retried by itself.
+    """
+
+    id: str
+    max_header_bytes: int
+    max_payload_bytes: int = 0
+    idempotent: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSpec:
+    """A gossip topic.
+
+    Attributes:
+        name: the purpose, part of the topic's full name.
+        version: the schema version of its messages.
+        max_bytes: the largest message.
+        messages_per_minute: how many one author may publish per minute, on average.
+        burst: how many one author may publish at once.
+    """
+
+    name: str
+    version: int
+    max_bytes: int
+    messages_per_minute: int
+    burst: int
+
+    def full_name(self, run_id: bytes) -> str:
+        """Return the topic's name on the wire for a run."""
+        return f"iota-p2p/{run_id.hex()}/{self.name}/{self.version}"
+
+
+# Who are you, what do you speak, what time is it: two small envelopes.
+HELLO = ProtocolSpec(id="/iota-p2p/hello/1", max_header_bytes=4 * _KIB)
+# Are you alive: a nonce each way.
+PING = ProtocolSpec(id="/iota-p2p/ping/1", max_header_bytes=1 * _KIB)
+# What do you believe: a digest of the view, then adverts and absences the other lacks. One answer holds at most
+# 1,024 entries of some 400 bytes; larger views take several exchanges.
+VIEW = ProtocolSpec(id="/iota-p2p/view/1", max_header_bytes=256 * _KIB, max_payload_bytes=1024 * _KIB)
+# Can you dial me at these addresses: for `iota-p2p doctor`. Dialling twice does no harm.
+DIAL_BACK = ProtocolSpec(id="/iota-p2p/dial-back/1", max_header_bytes=4 * _KIB)
+
+PROTOCOLS: tuple[ProtocolSpec, ...] = (DIAL_BACK, HELLO, PING, VIEW)
+
+# A peer announces itself when something material changes and twice per lifetime (`advert`); a burst covers a
+# restart followed by measuring, choosing a stage and refuting an absence.
+ADVERTS = TopicSpec(name="adverts", version=1, max_bytes=9 * _KIB, messages_per_minute=12, burst=24)
+# A peer watches a handful of others; in a large partition all of them vanish at once.
+ABSENCES = TopicSpec(name="absences", version=1, max_bytes=2 * _KIB, messages_per_minute=30, burst=60)
+
+TOPICS: tuple[TopicSpec, ...] = (ABSENCES, ADVERTS)
