@@ -35,14 +35,12 @@ class Domain:
 ADVERT = Domain("advert", 1, 8 * _KIB)
 # A peer id, a sequence number and a reason.
 ABSENCE = Domain("absence", 1, 1 * _KIB)
-# Versions, a run id and a nonce.
-HELLO = Domain("hello", 1, 1 * _KIB)
 # 128 bytes of digests and integers.
 TREE_HEAD = Domain("tree-head", 1, 1 * _KIB, max_signatures=64)  # the log's owner and its cosigners
 # A table of up to 1,000 peers at 150 bytes each.
 SCORE = Domain("score", 1, 256 * _KIB)
 
-DOMAINS: tuple[Domain, ...] = (ABSENCE, ADVERT, HELLO, SCORE, TREE_HEAD)
+DOMAINS: tuple[Domain, ...] = (ABSENCE, ADVERT, SCORE, TREE_HEAD)
 
 DOMAIN_BY_PAYLOAD_TYPE = {domain.payload_type: domain for domain in DOMAINS}
 MAX_PAYLOAD_BYTES = max(domain.max_payload_bytes for domain in DOMAINS)

@@ -12,7 +12,14 @@ from pydantic.functional_validators import AfterValidator
 from iota_p2p_crypto.domains import Domain
 from iota_p2p_crypto.envelope import Verified, open_envelope, seal
 from iota_p2p_crypto.identity import Identity, PeerId, parse_peer_id
-from iota_p2p_protocols.errors import MalformedError, RemoteProtocolError, StaleError, WrongRunError
+from iota_p2p_protocols.errors import (
+    IgnoreError,
+    MalformedError,
+    RejectError,
+    RemoteProtocolError,
+    StaleError,
+    WrongRunError,
+)
 from iota_p2p_protocols.ids import RUN_ID_BYTES
 
 MAX_CLOCK_SKEW_S = 30  # NTP keeps machines within one; half a minute tolerates those without it
@@ -112,4 +119,25 @@ def open_message(data: bytes, kind: type[M], *, run_id: bytes, now_s: float) -> 
     """
     verified = open_envelope(data, kind.domain, kind.from_fields)
     verified.payload.check_current(run_id, now_s)
+    return verified
+
+
+def open_gossip(data: bytes, author: PeerId, kind: type[M], *, run_id: bytes, now_s: float) -> Verified[M]:
+    """Check a signed message that came by gossip: the rules every topic of signed messages shares.
+
+    Raises:
+        IgnoreError: if it has merely expired or its clock runs ahead.
+        RejectError: if its author breaks a rule.
+    """
+    # [IGNORE] it is current: gossip may arrive late, and clocks differ
+    # [REJECT] it is a well-formed message of this kind and run with a valid signature
+    try:
+        verified = open_message(data, kind, run_id=run_id, now_s=now_s)
+    except StaleError as error:
+        raise IgnoreError(error.rule, str(error)) from error
+    except RemoteProtocolError as error:
+        raise RejectError(error.rule, str(error)) from error
+    # [REJECT] its signer is its author: nobody speaks for another, and old messages cannot be replayed
+    if verified.signers != (author,):
+        raise RejectError("gossip-author", f"expected a message signed by its author {author}, got {verified.signers}")
     return verified

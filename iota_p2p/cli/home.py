@@ -1,0 +1,49 @@
+"""Where a peer keeps its files, and how its passphrase is asked for."""
+
+import os
+from pathlib import Path
+
+import typer
+
+from iota_p2p_crypto.errors import UserError
+
+KEY_FILE_NAME = "identity.pem"
+MAX_PASSPHRASE_BYTES = 1024  # nobody types more; a wrong path does not read a whole disk
+
+
+def default_home() -> Path:
+    """Return IOTA_P2P_HOME if it is set, else ~/.iota-p2p; the only environment variable we read."""
+    return Path(os.environ.get("IOTA_P2P_HOME") or Path.home() / ".iota-p2p")
+
+
+def key_path(home: Path | None) -> Path:
+    """Return the path of the identity key in a home folder."""
+    return (home or default_home()) / KEY_FILE_NAME
+
+
+def read_passphrase(file: Path) -> bytes:
+    """Return the first line of a passphrase file.
+
+    Raises:
+        UserError: if it cannot be read or its first line is empty.
+    """
+    try:
+        with file.open("rb") as handle:
+            line = handle.readline(MAX_PASSPHRASE_BYTES).rstrip(b"\r\n")
+    except OSError as error:
+        raise UserError(f"cannot read the passphrase file {file}: {error.strerror}") from error
+    if not line:
+        raise UserError(f"the first line of the passphrase file {file} is empty")
+    return line
+
+
+def ask_new_passphrase() -> bytes:
+    """Ask for a passphrase twice on the terminal; Ctrl-C or end of input leaves with nothing done."""
+    answer: str = typer.prompt("Passphrase for the new key", hide_input=True, confirmation_prompt=True)
+    return answer.encode("utf-8")
+
+
+def ask_passphrase(path: Path) -> bytes:
+    """Ask for the passphrase of a key file on the terminal."""
+    answer: str = typer.prompt(f"Passphrase of {path}", hide_input=True)
+    return answer.encode("utf-8")

@@ -1,0 +1,52 @@
+"""`iota-p2p`: verbs, and the one place where errors become exit codes.
+
+Each verb lives in its own module, which imports what it needs when it runs: `iota-p2p audit` must not pay for torch.
+"""
+
+import sys
+import traceback
+
+import typer
+
+from iota_p2p.cli import exit_codes, inspect, key
+from iota_p2p_crypto.errors import (
+    IotaError,
+    LocalProtocolError,
+    PeerUnavailableError,
+    RemoteProtocolError,
+    UserError,
+)
+
+app = typer.Typer(
+    name="iota-p2p",
+    help="Train large language models together, with no server.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(key.app, name="key")
+app.command(name="inspect")(inspect.inspect)
+
+
+def main() -> None:
+    """Run the command; leave with a documented exit code and one line on stderr if anything went wrong."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error), exit_codes.USAGE)
+    except RemoteProtocolError as error:
+        _fail(f"{error} [{error.rule}]", exit_codes.INVALID)
+    except PeerUnavailableError as error:
+        _fail(str(error), exit_codes.FAILURE)
+    except LocalProtocolError:
+        traceback.print_exc()
+        _fail("this is a bug of ours: please report the lines above", exit_codes.INTERNAL)
+    except IotaError as error:
+        _fail(str(error), exit_codes.FAILURE)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"iota-p2p: {message}", file=sys.stderr)  # noqa: T201 - the command's own voice
+    sys.exit(code)
