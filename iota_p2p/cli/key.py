@@ -80,4 +80,5 @@ def show(
         typer.echo(json.dumps(fields))
     else:
         for name, value in fields.items():
-            typer.echo(f"{name.replace('_', ' '):<11}{value if not isinstance(value, bool) else 'yes' if value else 'no'}")
+            shown = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+            typer.echo(f"{name.replace('_', ' '):<12}{shown}")
