@@ -9,13 +9,14 @@ is ever re-serialised before it is checked. `keyid` is the signer's 38-byte peer
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar, final
 
 from iota_p2p_crypto import canonical
 from iota_p2p_crypto.digest import Digest, digest
 from iota_p2p_crypto.domains import DOMAIN_BY_PAYLOAD_TYPE, MAX_PAYLOAD_BYTES, Domain
 from iota_p2p_crypto.errors import InvalidSignatureError, LocalProtocolError, MalformedError, OversizedError
 from iota_p2p_crypto.identity import (
+    SIGNATURE_BYTES,
     Identity,
     PeerId,
     peer_id_from_bytes,
@@ -31,12 +32,15 @@ MAX_ENVELOPE_BYTES = MAX_PAYLOAD_BYTES + MAX_OVERHEAD_BYTES
 
 _ENVELOPE_KEYS = ("payload", "payloadType", "signatures")
 _SIGNATURE_KEYS = ("keyid", "sig")
-_PROOF_OF_VERIFICATION = object()  # known to this module only: nothing else can build a `Verified`
 
 
-@dataclass(frozen=True, slots=True)
+@final
+@dataclass(frozen=True, slots=True, init=False)
 class Verified(Generic[T]):
     """A payload whose signatures have been checked; only `open_envelope` builds one.
+
+    There is no constructor, and with it no `dataclasses.replace`; copying and pickling are refused too, because they
+    would build a value past the check. Send `envelope_bytes` and open them again.
 
     Attributes:
         payload: the decoded payload.
@@ -49,12 +53,13 @@ class Verified(Generic[T]):
     signers: tuple[PeerId, ...]
     payload_bytes: bytes
     envelope_bytes: bytes
-    _proof: object
 
-    def __post_init__(self) -> None:
-        """Refuse to exist without having been verified."""
-        if self._proof is not _PROOF_OF_VERIFICATION:
-            raise LocalProtocolError("a Verified value comes from open_envelope, never from a constructor")
+    def __init__(self, *_: object, **__: object) -> None:
+        raise LocalProtocolError("a Verified value comes from open_envelope, never from a constructor")
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled."""
+        raise LocalProtocolError("a Verified value cannot be copied or pickled: open its envelope_bytes again")
 
     @property
     def signer(self) -> PeerId:
@@ -103,6 +108,10 @@ def seal(domain: Domain, payload: canonical.CanonicalValue, signers: Sequence[Id
         raise LocalProtocolError(
             f"expected a {domain.name} payload of at most {domain.max_payload_bytes} bytes, got {len(payload_bytes)}"
         )
+    if not 1 <= len(signers) <= domain.max_signatures or len({signer.peer_id for signer in signers}) < len(signers):
+        raise LocalProtocolError(
+            f"expected 1 to {domain.max_signatures} distinct signers of a {domain.name}, got {len(signers)}"
+        )
     message = pre_authentication_encoding(domain.payload_type, payload_bytes)
     entries = [SignatureEntry(signer.peer_id, signer.sign(message)) for signer in signers]
     return _assemble(_Parts(domain, payload_bytes, tuple(entries)))
@@ -114,7 +123,7 @@ def merge_signatures(envelopes: Sequence[bytes]) -> bytes:
     The result is assembled, not verified: whoever relies on it opens it.
 
     Raises:
-        RemoteProtocolError: if one is malformed, or they differ in type or payload.
+        RemoteProtocolError: if one is malformed, they differ in type or payload, or have too many signers together.
     """
     parts = [_take_apart(envelope) for envelope in envelopes]
     first = parts[0]
@@ -123,6 +132,7 @@ def merge_signatures(envelopes: Sequence[bytes]) -> bytes:
         if (part.domain, part.payload) != (first.domain, first.payload):
             raise MalformedError("envelope-merge", "expected signatures over one payload, got different payloads")
         entries.update((entry.peer_id, entry) for entry in part.signatures)
+    _check_signature_count(first.domain, len(entries))
     return _assemble(_Parts(first.domain, first.payload, tuple(entries.values())))
 
 
@@ -146,8 +156,17 @@ def open_envelope(data: bytes, domain: Domain, parse: Callable[[Any], T]) -> Ver
     for entry in parts.signatures:
         verify_signature(entry.peer_id, message, entry.signature)
     payload = parse(canonical.decode(parts.payload, max_bytes=domain.max_payload_bytes))
-    signers = tuple(entry.peer_id for entry in parts.signatures)
-    return Verified(payload, signers, parts.payload, data, _PROOF_OF_VERIFICATION)
+    return _verified(payload, parts, data)
+
+
+def _verified(payload: T, parts: _Parts, data: bytes) -> Verified[T]:
+    """Build the value `Verified.__init__` refuses to build; called once, after the last check."""
+    verified: Verified[T] = object.__new__(Verified)
+    object.__setattr__(verified, "payload", payload)
+    object.__setattr__(verified, "signers", tuple(entry.peer_id for entry in parts.signatures))
+    object.__setattr__(verified, "payload_bytes", parts.payload)
+    object.__setattr__(verified, "envelope_bytes", data)
+    return verified
 
 
 def domain_of(data: bytes) -> Domain:
@@ -174,11 +193,13 @@ def _take_apart(data: bytes) -> _Parts:
         raise OversizedError(
             "envelope-payload-size", f"expected at most {domain.max_payload_bytes} bytes, got {len(payload)}"
         )
-    if not 1 <= len(signatures) <= domain.max_signatures:
-        raise OversizedError(
-            "envelope-signatures", f"expected 1 to {domain.max_signatures} signatures, got {len(signatures)}"
-        )
+    _check_signature_count(domain, len(signatures))
     return _Parts(domain, payload, tuple(_signature_entries(signatures)))
+
+
+def _check_signature_count(domain: Domain, count: int) -> None:
+    if not 1 <= count <= domain.max_signatures:
+        raise OversizedError("envelope-signatures", f"expected 1 to {domain.max_signatures} signatures, got {count}")
 
 
 def _signature_entries(signatures: Sequence[Any]) -> list[SignatureEntry]:
@@ -190,19 +211,18 @@ def _signature_entries(signatures: Sequence[Any]) -> list[SignatureEntry]:
         keyid, signature = item["keyid"], item["sig"]
         if type(keyid) is not bytes or type(signature) is not bytes:
             raise MalformedError("envelope-form", "expected keyid and sig as bytes, got other types")
+        peer_id = peer_id_from_bytes(keyid)
+        if len(signature) != SIGNATURE_BYTES:
+            raise MalformedError("envelope-form", f"expected a sig of {SIGNATURE_BYTES} bytes, got {len(signature)}")
         if keyid <= previous:
             raise MalformedError("envelope-signer-order", "expected distinct signers sorted by id, got others")
         previous = keyid
-        entries.append(SignatureEntry(peer_id_from_bytes(keyid), signature))
+        entries.append(SignatureEntry(peer_id, signature))
     return entries
 
 
 def _assemble(parts: _Parts) -> bytes:
     """Return the envelope's bytes, with the signatures in the order `_take_apart` demands."""
-    if not 1 <= len(parts.signatures) <= parts.domain.max_signatures:
-        raise LocalProtocolError(
-            f"expected 1 to {parts.domain.max_signatures} {parts.domain.name} signatures, got {len(parts.signatures)}"
-        )
     entries = sorted((peer_id_to_bytes(entry.peer_id), entry.signature) for entry in parts.signatures)
     return canonical.encode(
         {
