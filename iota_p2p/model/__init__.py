@@ -1,0 +1,1 @@
+"""The decoder, its stages, what travels between them, initial weights and optimizers. No network, no clock."""

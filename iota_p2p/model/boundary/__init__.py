@@ -1,0 +1,1 @@
+"""What travels between two stages: one interface, one file per implementation (design 7)."""

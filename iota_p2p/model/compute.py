@@ -1,0 +1,124 @@
+"""`StageCompute`: a stage as its peer uses it, with bytes on both sides.
+
+    held = compute.forward(window, payload)          # payload None in the first stage
+    ... send held.payload on, wait for the gradient ...   # in the last stage held.loss instead
+    gradient = compute.backward(held, gradient)      # None in, in the last stage; None out, from the first
+    compute.step(num_microbatches)                   # after a fixed number of microbatches (the spec's)
+
+One thread at a time. Everything is a deterministic function of the weights, the optimizer's state and the order of
+the calls, so a log of that order replays to the same bytes on the same platform.
+
+Shapes: B sequences, T positions, K message width. A *window* is B x (T+1) tokens: inputs and, shifted by one, labels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from iota_p2p_crypto.errors import LocalProtocolError
+from torch import Tensor
+
+from iota_p2p.model.boundary.codes import DivergedError
+from iota_p2p.model.optimizer import StageOptimizer
+from iota_p2p.model.stage import Stage, loss_of
+from iota_p2p.run.spec import RunPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A forward pass that awaits its backward pass.
+
+    Attributes:
+        payload: bytes for the next stage; None in the last.
+        loss: nats per token; None but in the last stage.
+    """
+
+    payload: bytes | None
+    loss: float | None
+    _window_BT1: Tensor
+    _received: bytes | None
+    _input_BTK: Tensor | None
+    _output: Tensor
+    _version: int
+
+
+class StageCompute:
+    """A stage, its optimizer, and the bytes of both boundaries."""
+
+    def __init__(self, plan: RunPlan, index: int, *, seed: int | None, device: str = "cpu") -> None:
+        self.stage = Stage(plan, index, seed=seed).to(device)
+        self.optimizer = StageOptimizer(self.stage, plan.optimizer)
+        self.device = torch.device(device)
+        self.num_steps = 0
+        self._version = 0  # grows whenever the weights change; a held graph of older weights is no longer valid
+
+    def forward(self, window_BT1: Tensor, payload: bytes | None = None) -> Held:
+        """Run the stage and keep its graph.
+
+        Raises:
+            MalformedError: if the payload is not a message about this window.
+            DivergedError: if the result is not finite.
+        """
+        window_BT1 = window_BT1.to(self.device)
+        tokens_BT = window_BT1[:, :-1]
+        input_BTK = self._decode(tokens_BT, payload)
+        output = self.stage(tokens_BT, input_BTK)
+        if not self.stage.is_last:
+            sent = self.stage.boundary.forward_code.encode(output)
+            return Held(sent, None, window_BT1, payload, input_BTK, output, self._version)
+        loss = loss_of(output, window_BT1[:, 1:])
+        return Held(None, _finite(loss.detach()), window_BT1, payload, input_BTK, loss, self._version)
+
+    @torch.no_grad()
+    def evaluate(self, window_BT1: Tensor, payload: bytes | None = None) -> Held:
+        """Run the stage for a score or a replay: same numbers as `forward`, nothing to go back through."""
+        return self.forward(window_BT1, payload)
+
+    def backward(self, held: Held, gradient: bytes | None = None) -> bytes | None:
+        """Add the microbatch's gradients to the stage's, and return the gradient for the previous stage.
+
+        If the weights have changed since the forward pass, that is run again with the present ones first.
+
+        Raises:
+            MalformedError: if the gradient does not fit; nothing has been added then.
+            DivergedError: if the result is not finite.
+        """
+        if self.stage.is_last != (gradient is None):
+            raise LocalProtocolError("expected a gradient from the next stage, and none in the last one")
+        seed = None
+        if gradient is not None:
+            shape = self.stage.boundary.message_shape(held._window_BT1[:, :-1])
+            seed = self.stage.boundary.backward_code.decode(gradient, shape).to(self.device)
+        if held._version != self._version:
+            held = self.forward(held._window_BT1, held._received)
+        held._output.backward(seed)
+        if held._input_BTK is None:
+            return None
+        assert held._input_BTK.grad is not None  # noqa: S101 - backward has just filled it
+        return self.stage.boundary.backward_code.encode(held._input_BTK.grad)
+
+    def step(self, num_microbatches: int) -> float:
+        """Take one inner step on the gradients of that many microbatches; return the norm of their mean."""
+        norm = self.optimizer.step(self.num_steps, num_microbatches)
+        self.num_steps += 1
+        self._version += 1
+        return norm
+
+    def weights_changed(self) -> None:
+        """Tell that the weights were replaced from outside, as by a merge: held graphs are redone."""
+        self._version += 1
+
+    def _decode(self, tokens_BT: Tensor, payload: bytes | None) -> Tensor | None:
+        if self.stage.is_first != (payload is None):
+            raise LocalProtocolError("expected a message from the previous stage, and none in the first one")
+        if payload is None:
+            return None
+        boundary = self.stage.boundary
+        message = boundary.forward_code.decode(payload, boundary.message_shape(tokens_BT))
+        return message.to(self.device).requires_grad_()
+
+
+def _finite(loss: Tensor) -> float:
+    value = float(loss)
+    if not torch.isfinite(loss):
+        raise DivergedError(f"expected a finite loss, got {value}")
+    return value

@@ -1,0 +1,89 @@
+"""The inner optimizer of a stage: Muon for the matrices inside blocks, AdamW for everything else.
+
+The learning rate is a pure function of the step, so a replay needs nothing but the step's number. Gradients are
+clipped by the norm of the stage, not of the model: no stage can know the others'.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from iota_p2p.run.spec import OptimizerSpec
+
+State = dict[str, Tensor]
+
+
+def rate_factor(spec: OptimizerSpec, step: int) -> float:
+    """Return the share of the peak rate at a step, counted from 0: linear up, then linear down, then level."""
+    warmup = min(1.0, (step + 1) / spec.warmup_steps) if spec.warmup_steps else 1.0
+    if not spec.decay_steps:
+        return warmup
+    floor = float(spec.final_fraction)
+    return warmup * (floor + (1 - floor) * max(0.0, 1 - step / spec.decay_steps))
+
+
+def is_muon(name: str, parameter: Tensor) -> bool:
+    """True for the matrices inside blocks."""
+    return name.startswith("blocks.") and parameter.ndim == 2  # noqa: PLR2004 - a matrix
+
+
+class StageOptimizer:
+    """Both optimizers of one stage, stepped together."""
+
+    def __init__(self, module: nn.Module, spec: OptimizerSpec) -> None:
+        self.spec = spec
+        self.parameters = dict(module.named_parameters())
+        matrices = {name: p for name, p in self.parameters.items() if is_muon(name, p)}
+        others = {name: p for name, p in self.parameters.items() if name not in matrices}
+        muon = torch.optim.Muon(
+            list(matrices.values()),
+            lr=float(spec.muon_rate),
+            momentum=float(spec.muon_momentum),
+            weight_decay=float(spec.muon_weight_decay),
+        )
+        adamw = torch.optim.AdamW(
+            list(others.values()),
+            lr=float(spec.adamw_rate),
+            betas=(float(spec.adamw_beta1), float(spec.adamw_beta2)),
+            weight_decay=float(spec.adamw_weight_decay),
+        )
+        self._peaks = ((muon, float(spec.muon_rate)), (adamw, float(spec.adamw_rate)))
+
+    def step(self, step: int, num_microbatches: int) -> float:
+        """Apply the summed gradients of `num_microbatches` as inner step `step`; return their mean's norm."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        torch._foreach_div_(gradients, float(num_microbatches))
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.spec.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), float(self.spec.clip_norm), norm)
+        factor = rate_factor(self.spec, step)
+        for optimizer, peak in self._peaks:
+            optimizer.param_groups[0]["lr"] = peak * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def state(self) -> State:
+        """Return the moments by parameter and kind, such as `blocks.0.ffn.up.weight/momentum_buffer`."""
+        return {f"{name}/{key}": value for name, _, key, value in self._entries()}
+
+    def load(self, state: State) -> None:
+        """Replace the moments by ones from `state`."""
+        by_parameter: dict[str, dict[str, Tensor]] = {}
+        for path, value in state.items():
+            name, key = path.rsplit("/", 1)
+            by_parameter.setdefault(name, {})[key] = value.clone()
+        for optimizer, _ in self._peaks:
+            for parameter in optimizer.param_groups[0]["params"]:
+                optimizer.state.pop(parameter, None)
+        for name, moments in by_parameter.items():
+            parameter = self.parameters[name]
+            optimizer = self._peaks[0 if is_muon(name, parameter) else 1][0]
+            optimizer.state[parameter] = moments
+
+    def _entries(self) -> Iterator[tuple[str, Tensor, str, Tensor]]:
+        for name, parameter in self.parameters.items():
+            for optimizer, _ in self._peaks:
+                for key, value in optimizer.state.get(parameter, {}).items():
+                    yield name, parameter, key, value
