@@ -1,0 +1,202 @@
+"""`DaemonHost`: the `Host` of the real network, a supervised go-libp2p daemon.
+
+The daemon is a child process that may die at any time. Then everything that runs through it breaks with an error,
+and the supervisor starts it again with the same identity and port, registers the handlers anew and dials the
+peers that were connected; subscriptions renew themselves (`daemon_gossip`).
+"""
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import trio
+
+from iota_p2p.network.control import PeerInfo
+from iota_p2p.network.daemon_config import DaemonConfig
+from iota_p2p.network.daemon_gossip import Mailbox, TopicFeed
+from iota_p2p.network.daemon_inbound import InboundStreams
+from iota_p2p.network.daemon_runs import DaemonRuns
+from iota_p2p.network.host import Connection, GossipMessage, HostStream, StreamHandler
+from iota_p2p.network.multiaddr import PeerAddress
+from iota_p2p_crypto.errors import LocalProtocolError, PeerUnavailableError
+from iota_p2p_crypto.identity import Identity, PeerId
+
+# GossipSub drops messages over 1 MiB without a word; this leaves room for its envelope.
+MAX_GOSSIP_BYTES = 1_000_000
+# How often the open connections are noted, to be dialled again after a restart, and the bootstrap peers are tried
+# while none is connected. One small request to the daemon each time.
+_LOOK_ROUND_S = 2.0
+# At most so many peers are dialled again: a few neighbours bring the rest back.
+_MAX_REDIALS = 128
+# How long opening the host waits for the bootstrap peers before it goes on without them.
+_BOOTSTRAP_S = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_daemon_host(
+    identity: Identity, config: DaemonConfig | None = None
+) -> AsyncGenerator["DaemonHost", None]:
+    """Run a libp2p daemon under our identity for as long as the context lasts.
+
+    Must be entered in the main thread (see `daemon_process`). Waits a few seconds at most for the bootstrap
+    peers; those that are away are dialled again and again.
+
+    Raises:
+        UserError: if there is no daemon for this machine, a listen port is taken, or (inside the context, in an
+            exception group) the daemon dies again and again.
+    """
+    # Unix socket paths are limited to about 100 bytes, so not below some long folder of the user's.
+    with TemporaryDirectory(prefix="iota-p2p-", ignore_cleanup_errors=True) as folder:  # mode 0700
+        inbound = InboundStreams(Path(folder) / "in")
+        async with await inbound.listen() as listener:
+            runs = DaemonRuns(identity, config or DaemonConfig(), Path(folder))
+            async with runs.open(), trio.open_nursery() as nursery:
+                host = DaemonHost(runs, inbound, nursery)
+                nursery.start_soon(inbound.serve, listener)
+                nursery.start_soon(runs.supervise, host._restore)  # noqa: SLF001 - the host's own module
+                await nursery.start(host._look_round)  # noqa: SLF001
+                yield host
+                nursery.cancel_scope.cancel()
+
+
+class DaemonHost:
+    """A libp2p node owned by this process; see `Host` for what the methods promise."""
+
+    def __init__(self, runs: DaemonRuns, inbound: InboundStreams, nursery: trio.Nursery) -> None:
+        """Use `open_daemon_host` instead."""
+        self._runs = runs
+        self._inbound = inbound
+        self._nursery = nursery
+        self._client = runs.client
+        self._registering = trio.Lock()
+        self._registered: set[str] = set()
+        self._feeds: dict[str, TopicFeed] = {}
+        self._neighbours: dict[PeerId, PeerInfo] = {}
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Our own peer id, which is our signing identity."""
+        return self._runs.identity.peer_id
+
+    @property
+    def daemon_pid(self) -> int | None:
+        """The daemon's process id, which changes when it is restarted; None in between."""
+        return self._runs.pid
+
+    async def addresses(self) -> Sequence[str]:
+        """Return the full multiaddresses at which others may reach us."""
+        own = await self._client.identify()
+        return tuple(str(PeerAddress(own.peer_id, transport)) for transport in own.addresses)
+
+    async def connect(self, address: str) -> PeerId:
+        """Connect to a full multiaddress; raises MalformedError if it is none."""
+        target = PeerAddress.parse(address)
+        peer = PeerInfo(target.peer_id, (target.transport,))
+        await self._client.connect(peer)
+        self._neighbours[peer.peer_id] = peer
+        return peer.peer_id
+
+    async def disconnect(self, peer_id: PeerId) -> None:
+        """Close every connection to a peer; no error if there is none."""
+        self._neighbours.pop(peer_id, None)
+        await self._client.disconnect(peer_id)
+
+    async def connections(self) -> Sequence[Connection]:
+        """Return the connections that are open now."""
+        peers = await self._client.connections()
+        return tuple(Connection(peer.peer_id, address) for peer in peers for address in peer.addresses)
+
+    async def open_stream(self, peer_id: PeerId, protocol: str) -> HostStream:
+        """Open a stream to a peer, found by the routing table if we are not connected."""
+        if peer_id == self.peer_id:
+            raise LocalProtocolError("expected a stream to another peer, got one to ourselves")
+        return HostStream(peer_id, protocol, await self._client.open_stream(peer_id, protocol))
+
+    async def handle(self, protocol: str, handler: StreamHandler) -> None:
+        """Serve a protocol for as long as the host lives."""
+        if protocol in self._inbound.handlers:
+            raise LocalProtocolError(f"expected one handler for {protocol}, got another one")
+        self._inbound.handlers[protocol] = handler
+        try:
+            await self._register(protocol)
+        except PeerUnavailableError:
+            _log.debug("handler waits for the daemon's restart", extra={"protocol": protocol})
+
+    async def _register(self, protocol: str) -> None:
+        async with self._registering:  # the daemon refuses a second handler for a protocol
+            if protocol not in self._registered:
+                await self._client.handle(protocol, self._inbound.path)
+                self._registered.add(protocol)
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Publish to a gossip topic at most MAX_GOSSIP_BYTES."""
+        if len(data) > MAX_GOSSIP_BYTES:
+            raise LocalProtocolError(f"expected at most {MAX_GOSSIP_BYTES} bytes of gossip, got {len(data)}")
+        await self._client.publish(topic, data)
+
+    @asynccontextmanager
+    async def subscribe(self, topic: str) -> AsyncGenerator[AsyncIterator[GossipMessage], None]:
+        """Subscribe to a topic until the context ends; all subscribers share one feed from the daemon."""
+        mailbox = Mailbox()
+        feed = self._feeds.get(topic)
+        if feed is None:
+            feed = self._feeds[topic] = TopicFeed(self._client, topic, self.peer_id)
+            self._nursery.start_soon(feed.run)
+        feed.mailboxes.add(mailbox)
+        try:
+            await feed.ready.wait()
+            yield mailbox
+        finally:
+            feed.mailboxes.discard(mailbox)
+            if not feed.mailboxes:
+                self._feeds.pop(topic)
+                feed.scope.cancel()
+
+    async def provide(self, key: bytes) -> None:
+        """Announce in the DHT that we provide the 32-byte `key`."""
+        await self._client.provide(key)
+
+    async def find_providers(self, key: bytes, limit: int) -> Sequence[PeerId]:
+        """Return up to `limit` peers that provide `key`, ourselves included if we do."""
+        return await self._client.find_providers(key, limit)
+
+    async def _restore(self) -> None:
+        """Make a restarted daemon what the last one was."""
+        self._registered.clear()
+        for protocol in tuple(self._inbound.handlers):
+            await self._register(protocol)
+        await self._dial(list(self._neighbours.values())[:_MAX_REDIALS])
+
+    async def _look_round(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Note who is connected, and try the bootstrap peers while none of them is."""
+        bootstrap = {
+            target.peer_id: PeerInfo(target.peer_id, (target.transport,))
+            for target in map(PeerAddress.parse, self._runs.config.bootstrap)
+        }
+        bootstrap.pop(self.peer_id, None)  # the first peer of a run may be given its own address
+        with trio.move_on_after(_BOOTSTRAP_S):
+            await self._dial(bootstrap.values())
+        task_status.started()
+        while True:
+            await trio.sleep(_LOOK_ROUND_S)
+            with suppress(PeerUnavailableError):
+                connected = {peer.peer_id: peer for peer in await self._client.connections()}
+                if self._runs.whole:  # while it is being restored, the old neighbours are still wanted
+                    self._neighbours = connected
+                if bootstrap and not bootstrap.keys() & connected.keys():
+                    await self._dial(bootstrap.values())
+
+    async def _dial(self, peers: Iterable[PeerInfo]) -> None:
+        async with trio.open_nursery() as nursery:
+            for peer in peers:
+                nursery.start_soon(self._try_connect, peer)
+
+    async def _try_connect(self, peer: PeerInfo) -> None:
+        try:
+            await self._client.connect(peer)
+        except PeerUnavailableError as error:
+            _log.info("peer not reached", extra={"peer": peer.peer_id, "reason": str(error)})
