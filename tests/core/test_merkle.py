@@ -246,6 +246,7 @@ def test_consistency__of_equal_or_empty_trees_has_no_proof() -> None:
         ({"index": -1}, InvalidProofError, "merkle-index"),
         ({"size": 0, "index": 0}, InvalidProofError, "merkle-index"),
         ({"proof": ()}, InvalidProofError, "merkle-proof-length"),
+        ({"proof": (*TREE.prove_inclusion(3, 8), bytes(32))}, InvalidProofError, "merkle-proof-length"),
     ],
 )
 def test_inclusion__refuses_by_name(changes: dict[str, object], error: type[InvalidProofError], rule: str) -> None:
