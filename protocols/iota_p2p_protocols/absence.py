@@ -11,7 +11,7 @@ from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.advert import LIFETIME_S
 from iota_p2p_protocols.errors import RejectError
-from iota_p2p_protocols.message import Count, PeerIdField, SignedMessage, open_gossip
+from iota_p2p_protocols.message import Count, Opener, PeerIdField, SignedMessage, open_gossip, open_signed
 
 
 class Absence(SignedMessage):
@@ -29,14 +29,16 @@ class Absence(SignedMessage):
     advert_sequence: Count
 
 
-def validate_absence_gossip(data: bytes, author: PeerId, *, run_id: bytes, now_s: float) -> Verified[Absence]:
+def validate_absence_gossip(
+    data: bytes, author: PeerId, *, run_id: bytes, now_s: float, opener: Opener[Absence] = open_signed
+) -> Verified[Absence]:
     """Check an absence that came by gossip; whether its signer watches that peer is the view's question.
 
     Raises:
         IgnoreError: as `open_gossip`.
         RejectError: as `open_gossip`, or if a peer declares itself absent.
     """
-    verified = open_gossip(data, author, Absence, run_id=run_id, now_s=now_s)
+    verified = open_gossip(data, author, Absence, run_id=run_id, now_s=now_s, opener=opener)
     # [REJECT] nobody declares itself absent
     if verified.payload.peer_id == author:
         raise RejectError("absence-self", f"expected an absence of another peer, got one of {author} itself")

@@ -60,13 +60,16 @@ class TopicSpec:
 HELLO = ProtocolSpec(id="/iota-p2p/hello/1", max_header_bytes=4 * _KIB)
 # Are you alive: a nonce each way.
 PING = ProtocolSpec(id="/iota-p2p/ping/1", max_header_bytes=1 * _KIB)
+# Stay on the line: a request that is answered only when the callee leaves in good order. The end of the stream
+# without an answer is how a watcher hears at once that a peer has died.
+WATCH = ProtocolSpec(id="/iota-p2p/watch/1", max_header_bytes=1 * _KIB)
 # What do you believe: a digest of the view, then adverts and absences the other lacks. One answer holds at most
 # 1,024 entries of some 400 bytes; larger views take several exchanges.
 VIEW = ProtocolSpec(id="/iota-p2p/view/1", max_header_bytes=256 * _KIB, max_payload_bytes=1024 * _KIB)
 # Can you dial me at these addresses: for `iota-p2p doctor`. Dialling twice does no harm.
 DIAL_BACK = ProtocolSpec(id="/iota-p2p/dial-back/1", max_header_bytes=4 * _KIB)
 
-PROTOCOLS: tuple[ProtocolSpec, ...] = (DIAL_BACK, HELLO, PING, VIEW)
+PROTOCOLS: tuple[ProtocolSpec, ...] = (DIAL_BACK, HELLO, PING, VIEW, WATCH)
 
 # A peer announces itself when something material changes and twice per lifetime (`advert`); a burst covers a
 # restart followed by measuring, choosing a stage and refuting an absence.

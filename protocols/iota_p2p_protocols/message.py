@@ -111,18 +111,34 @@ def seal_message(message: SignedMessage, *signers: Identity) -> bytes:
     return seal(message.domain, message.to_fields(), signers)
 
 
-def open_message(data: bytes, kind: type[M], *, run_id: bytes, now_s: float) -> Verified[M]:
+def open_signed(data: bytes, kind: type[M]) -> Verified[M]:
+    """Check an envelope and its payload's form, but neither its run nor its times: a pure function of the bytes.
+
+    Raises:
+        RemoteProtocolError: the subclass and its `rule` say what is wrong.
+    """
+    return open_envelope(data, kind.domain, kind.from_fields)
+
+
+Opener: TypeAlias = Callable[[bytes, type[M]], Verified[M]]  # `open_signed`, or a cache in front of it
+
+
+def open_message(
+    data: bytes, kind: type[M], *, run_id: bytes, now_s: float, opener: Opener[M] = open_signed
+) -> Verified[M]:
     """Check an envelope, its payload's form, its run and its times.
 
     Raises:
         RemoteProtocolError: the subclass and its `rule` say what is wrong.
     """
-    verified = open_envelope(data, kind.domain, kind.from_fields)
+    verified = opener(data, kind)
     verified.payload.check_current(run_id, now_s)
     return verified
 
 
-def open_gossip(data: bytes, author: PeerId, kind: type[M], *, run_id: bytes, now_s: float) -> Verified[M]:
+def open_gossip(
+    data: bytes, author: PeerId, kind: type[M], *, run_id: bytes, now_s: float, opener: Opener[M] = open_signed
+) -> Verified[M]:
     """Check a signed message that came by gossip: the rules every topic of signed messages shares.
 
     Raises:
@@ -132,7 +148,7 @@ def open_gossip(data: bytes, author: PeerId, kind: type[M], *, run_id: bytes, no
     # [IGNORE] it is current: gossip may arrive late, and clocks differ
     # [REJECT] it is a well-formed message of this kind and run with a valid signature
     try:
-        verified = open_message(data, kind, run_id=run_id, now_s=now_s)
+        verified = open_message(data, kind, run_id=run_id, now_s=now_s, opener=opener)
     except StaleError as error:
         raise IgnoreError(error.rule, str(error)) from error
     except RemoteProtocolError as error:
