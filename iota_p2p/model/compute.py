@@ -14,13 +14,13 @@ Shapes: B sequences, T positions, K message width. A *window* is B x (T+1) token
 from dataclasses import dataclass
 
 import torch
-from iota_p2p_crypto.errors import LocalProtocolError
 from torch import Tensor
 
 from iota_p2p.model.boundary.codes import DivergedError
 from iota_p2p.model.optimizer import StageOptimizer
 from iota_p2p.model.stage import Stage, loss_of
 from iota_p2p.run.spec import RunPlan
+from iota_p2p_crypto.errors import LocalProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,20 @@ class Held:
     Attributes:
         payload: bytes for the next stage; None in the last.
         loss: nats per token; None but in the last stage.
+        window_BT1: the tokens it is about.
+        received: the payload it came from; None in the first stage.
+        input_BTK: the decoded message, whose gradient goes back.
+        output: what backward starts from: the message, or the loss.
+        version: of the weights it ran with.
     """
 
     payload: bytes | None
     loss: float | None
-    _window_BT1: Tensor
-    _received: bytes | None
-    _input_BTK: Tensor | None
-    _output: Tensor
-    _version: int
+    window_BT1: Tensor
+    received: bytes | None
+    input_BTK: Tensor | None
+    output: Tensor
+    version: int
 
 
 class StageCompute:
@@ -86,15 +91,15 @@ class StageCompute:
             raise LocalProtocolError("expected a gradient from the next stage, and none in the last one")
         seed = None
         if gradient is not None:
-            shape = self.stage.boundary.message_shape(held._window_BT1[:, :-1])
+            shape = self.stage.boundary.message_shape(held.window_BT1[:, :-1])
             seed = self.stage.boundary.backward_code.decode(gradient, shape).to(self.device)
-        if held._version != self._version:
-            held = self.forward(held._window_BT1, held._received)
-        held._output.backward(seed)
-        if held._input_BTK is None:
+        if held.version != self._version:
+            held = self.forward(held.window_BT1, held.received)
+        torch.autograd.backward(held.output, seed)
+        if held.input_BTK is None:
             return None
-        assert held._input_BTK.grad is not None  # noqa: S101 - backward has just filled it
-        return self.stage.boundary.backward_code.encode(held._input_BTK.grad)
+        assert held.input_BTK.grad is not None  # noqa: S101 - backward has just filled it
+        return self.stage.boundary.backward_code.encode(held.input_BTK.grad)
 
     def step(self, num_microbatches: int) -> float:
         """Take one inner step on the gradients of that many microbatches; return the norm of their mean."""

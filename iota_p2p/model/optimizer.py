@@ -60,7 +60,7 @@ class StageOptimizer:
         factor = rate_factor(self.spec, step)
         for optimizer, peak in self._peaks:
             optimizer.param_groups[0]["lr"] = peak * factor
-            optimizer.step()
+            optimizer.step()  # type: ignore[no-untyped-call]  # torch.optim.Muon has no annotations
             optimizer.zero_grad(set_to_none=True)
         return float(norm)
 

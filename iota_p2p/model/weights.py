@@ -14,8 +14,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
-from iota_p2p_crypto.digest import tagged_digest
 from torch import Tensor, nn
+
+from iota_p2p_crypto.digest import tagged_digest
 
 FloatArray = npt.NDArray[np.float32]
 Start = Callable[[int, str, tuple[int, int]], FloatArray]
@@ -88,7 +89,8 @@ def frame_of(seed: int, name: str, rows: int, columns: int) -> FloatArray:
     chosen = np.sort(np.argsort(words[:block], kind="stable")[:columns])
     odd = np.bitwise_count(np.arange(rows)[:, None] % block & chosen[None, :]) & 1
     negative = odd ^ (words[block:, None] & np.uint64(1)).astype(odd.dtype)
-    return (1 - 2 * negative.astype(np.float32)) * np.float32(1 / math.sqrt(rows))
+    signs: FloatArray = 1 - 2 * negative.astype(np.float32)
+    return signs * np.float32(1 / math.sqrt(rows))
 
 
 class Seeded(nn.Module, ABC):

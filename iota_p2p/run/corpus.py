@@ -8,13 +8,14 @@ import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from iota_p2p.run.tokens import optional
 from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.errors import UserError
 
-from iota_p2p.run.tokens import optional
-
 # Parts of the standard library's folder that are tests, vendored wheels or other people's installed packages.
-_SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "_bundled", "__pycache__"})
+_SKIPPED_FOLDERS = frozenset(
+    {"test", "tests", "idle_test", "site-packages", "dist-packages", "_bundled", "__pycache__"}
+)
 _MAX_DOCUMENT_BYTES = 1 << 20  # a generated table of 2 MB would be most of a small run's data
 _HELDOUT_ONE_IN = 16
 

@@ -5,10 +5,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from iota_p2p_crypto.errors import UserError
 from pydantic import ValidationError
 
 from iota_p2p.run.spec import RunPlan, explain
+from iota_p2p_crypto.errors import UserError
 
 
 def load_plan(path: Path) -> RunPlan:

@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from iota_p2p_crypto.digest import digest
-from iota_p2p_crypto.errors import MalformedError, OversizedError, PeerUnavailableError, UserError
 
 from iota_p2p.run.spec import DataSpec, ModelSpec, ShardRef
 from iota_p2p.run.tokens import Tokenizer, Tokens
+from iota_p2p_crypto.digest import digest
+from iota_p2p_crypto.errors import MalformedError, OversizedError, PeerUnavailableError, UserError
 
 Ids = npt.NDArray[np.unsignedinteger]
 
 _HEADER = struct.Struct("<8sB3xI")
 _MAGIC = b"IOTASHD1"
-_ID_TYPES = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
+_ID_TYPES: dict[int, np.dtype[np.unsignedinteger]] = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
 SHARD_TOKENS = 1 << 20  # 1 to 4 MB: fetched in a second, and few enough for the spec to list
 # Twice the largest shard we would pack ourselves with 4-byte ids. A peer may send one; it is held in memory.
 MAX_SHARD_BYTES = 16 * SHARD_TOKENS
@@ -150,9 +150,7 @@ def pack_documents(documents: Iterable[str], tokenizer: Tokenizer, store: ShardS
     return tuple(store.add(pack(tokens, tokenizer.vocab_size)) for tokens in _pieces(documents, tokenizer))
 
 
-def data_spec(
-    train: Iterable[str], heldout: Iterable[str], tokenizer: Tokenizer, store: ShardStore
-) -> DataSpec:
+def data_spec(train: Iterable[str], heldout: Iterable[str], tokenizer: Tokenizer, store: ShardStore) -> DataSpec:
     """Pack both parts of a corpus and return how the run's spec names them; raises UserError if one is empty."""
     parts = [pack_documents(documents, tokenizer, store) for documents in (train, heldout)]
     if not all(parts):

@@ -10,12 +10,14 @@ A `RunPlan` is a spec that has not met its data yet: what `configs/*.toml` hold.
 """
 
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from typing import Annotated, Any, Literal, NewType, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from iota_p2p_crypto import canonical
 from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.errors import LocalProtocolError, MalformedError, WrongRunError
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 RunId = NewType("RunId", bytes)
 
@@ -96,7 +98,7 @@ class ModelSpec(Section):
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads {self.num_heads} must be a multiple of num_kv_heads {self.num_kv_heads}")
         edges = (0, *self.stage_cuts, self.num_layers)
-        if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+        if any(low >= high for low, high in pairwise(edges)):
             raise ValueError(f"stage_cuts {self.stage_cuts} must rise strictly between 0 and {self.num_layers}")
         return self
 
@@ -249,8 +251,9 @@ class RunSpec(RunPlan):
             MalformedError: if they are not the canonical bytes of a valid spec.
             OversizedError: if there are more than MAX_SPEC_BYTES.
         """
-        if expected is not None and digest(data) != expected:
-            raise WrongRunError("run-id", f"expected the spec of run {expected.hex()}, got {digest(data).hex()}")
+        run_id = RunId(digest(data))
+        if expected is not None and run_id != expected:
+            raise WrongRunError("run-id", f"expected the spec of run {expected.hex()}, got {run_id.hex()}")
         try:
             spec = cls.model_validate(canonical.decode(data, max_bytes=MAX_SPEC_BYTES))
         except ValidationError as error:

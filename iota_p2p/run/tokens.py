@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from iota_p2p_crypto.digest import digest
-from iota_p2p_crypto.errors import UserError
 
 from iota_p2p.run.spec import TokenizerSpec
+from iota_p2p_crypto.digest import digest
+from iota_p2p_crypto.errors import UserError
 
 Tokens = npt.NDArray[np.uint32]
 

@@ -2,7 +2,8 @@
 
 A code is applied to each token by itself: bytes are laid out position by position, and no scale spans two positions,
 because a scale shared over time would tell a position about its future. The size of a message follows from its
-shape alone, so a receiver knows it before reading; codes of 4 and 8 bits cannot carry NaN or infinity, the raw ones are checked.
+shape alone, so a receiver knows it before reading. Codes of 4 and 8 bits cannot carry NaN or infinity, raw ones are
+checked for them.
 
 Shapes: B sequences, T positions, K numbers per position.
 """
@@ -10,8 +11,9 @@ Shapes: B sequences, T positions, K numbers per position.
 from abc import ABC, abstractmethod
 
 import torch
-from iota_p2p_crypto.errors import IotaError, MalformedError
 from torch import Tensor
+
+from iota_p2p_crypto.errors import IotaError, MalformedError
 
 Shape = tuple[int, int, int]
 
@@ -21,7 +23,9 @@ MAX_MAGNITUDE = 2.0**16
 # small end. The quarter powers are written out so that every platform has the same 256 numbers.
 _QUARTERS = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
 _SCALES = torch.tensor([_QUARTERS[b % 4] * 2.0 ** (b // 4 - 48) for b in range(256)], dtype=torch.float32)
-_GRID_LEVELS = {4: 7, 8: 127}  # symmetric: codes -7..7 and -127..127
+_NIBBLE_BITS = 4
+_BFLOAT16_BITS = 16
+_GRID_LEVELS = {_NIBBLE_BITS: 7, 8: 127}  # symmetric: codes -7..7 and -127..127
 
 
 class DivergedError(IotaError):
@@ -36,11 +40,11 @@ class Code(ABC):
         """Return how many bytes one position of `width` numbers takes."""
 
     @abstractmethod
-    def _pack(self, values_BTK: Tensor) -> Tensor:
+    def pack(self, values_BTK: Tensor) -> Tensor:
         """Return uint8, B x T x bytes per token."""
 
     @abstractmethod
-    def _unpack(self, bytes_BTX: Tensor, width: int) -> Tensor:
+    def unpack(self, bytes_BTX: Tensor, width: int) -> Tensor:
         """Return float32, B x T x width."""
 
     def encode(self, values_BTK: Tensor) -> bytes:
@@ -52,7 +56,7 @@ class Code(ABC):
         values_BTK = values_BTK.detach().float().cpu()
         if not bool((values_BTK.abs() <= MAX_MAGNITUDE).all()):
             raise DivergedError(f"expected values within {MAX_MAGNITUDE:g}, got {values_BTK.abs().max():g}")
-        return self._pack(values_BTK).contiguous().numpy().tobytes()
+        return self.pack(values_BTK).contiguous().numpy().tobytes()
 
     def decode(self, data: bytes, shape: Shape) -> Tensor:
         """Return the float32 tensor of a message from a peer.
@@ -65,7 +69,7 @@ class Code(ABC):
         if len(data) != expected:
             raise MalformedError("boundary-length", f"expected {expected} bytes for shape {shape}, got {len(data)}")
         raw = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
-        return self._unpack(raw.view(num_sequences, length, -1), width)
+        return self.unpack(raw.view(num_sequences, length, -1), width)
 
 
 class RawCode(Code):
@@ -78,10 +82,12 @@ class RawCode(Code):
         """Return 4 or 2 bytes per number."""
         return width * self.dtype.itemsize
 
-    def _pack(self, values_BTK: Tensor) -> Tensor:
+    def pack(self, values_BTK: Tensor) -> Tensor:
+        """Return the numbers' own bytes."""
         return values_BTK.to(self.dtype).contiguous().view(torch.uint8)
 
-    def _unpack(self, bytes_BTX: Tensor, width: int) -> Tensor:
+    def unpack(self, bytes_BTX: Tensor, width: int) -> Tensor:
+        """Return the numbers; raises MalformedError if one is out of range."""
         del width
         values_BTK = bytes_BTX.contiguous().view(self.dtype).float()
         if not bool((values_BTK.abs() <= MAX_MAGNITUDE).all()):
@@ -102,12 +108,14 @@ class GridCode(Code):
         """Return one byte per number, or per two."""
         return -(-width * self.bits // 8)
 
-    def _pack(self, values_BTK: Tensor) -> Tensor:
+    def pack(self, values_BTK: Tensor) -> Tensor:
+        """Return the nearest grid points."""
         codes = (values_BTK * self.levels).round().clamp(-self.levels, self.levels).to(torch.int8)
-        return _pack_nibbles(codes) if self.bits == 4 else codes.view(torch.uint8)  # noqa: PLR2004 - two kinds
+        return _pack_nibbles(codes) if self.bits == _NIBBLE_BITS else codes.view(torch.uint8)
 
-    def _unpack(self, bytes_BTX: Tensor, width: int) -> Tensor:
-        codes = _unpack_nibbles(bytes_BTX, width) if self.bits == 4 else bytes_BTX.view(torch.int8)  # noqa: PLR2004
+    def unpack(self, bytes_BTX: Tensor, width: int) -> Tensor:
+        """Return the grid points."""
+        codes = _unpack_nibbles(bytes_BTX, width) if self.bits == _NIBBLE_BITS else bytes_BTX.view(torch.int8)
         return codes.float() / self.levels
 
 
@@ -124,31 +132,33 @@ class ScaledCode(Code):
         """Return the codes and one byte."""
         return self.grid.bytes_per_token(width) + 1
 
-    def _pack(self, values_BTK: Tensor) -> Tensor:
+    def pack(self, values_BTK: Tensor) -> Tensor:
+        """Return each position's scale byte and codes."""
         peaks_BT = values_BTK.abs().amax(dim=-1)
         index_BT = torch.searchsorted(_SCALES, peaks_BT).clamp(max=255)
-        codes = self.grid._pack(values_BTK / _SCALES[index_BT].unsqueeze(-1))
+        codes = self.grid.pack(values_BTK / _SCALES[index_BT].unsqueeze(-1))
         return torch.cat((index_BT.to(torch.uint8).unsqueeze(-1), codes), dim=-1)
 
-    def _unpack(self, bytes_BTX: Tensor, width: int) -> Tensor:
+    def unpack(self, bytes_BTX: Tensor, width: int) -> Tensor:
+        """Return each position's codes times its scale."""
         scales_BT1 = _SCALES[bytes_BTX[..., :1].long()]
-        return self.grid._unpack(bytes_BTX[..., 1:].contiguous(), width) * scales_BT1
+        return self.grid.unpack(bytes_BTX[..., 1:].contiguous(), width) * scales_BT1
 
 
 def bottleneck_code(bits: int) -> Code:
     """Return the code for unbounded numbers in that many bits; 16 is bfloat16."""
-    return RawCode(torch.bfloat16) if bits == 16 else ScaledCode(bits)  # noqa: PLR2004 - the third of three kinds
+    return RawCode(torch.bfloat16) if bits == _BFLOAT16_BITS else ScaledCode(bits)
 
 
 def _pack_nibbles(codes: Tensor) -> Tensor:
     """Return int8 codes in -8..7 two to a byte along the last axis, low half first, padded with zero."""
     if codes.shape[-1] % 2:
         codes = torch.nn.functional.pad(codes, (0, 1))
-    low, high = (codes & 0xF).view(torch.uint8).unflatten(-1, (-1, 2)).unbind(-1)
-    return low | (high << 4)
+    nibbles = (codes & 0xF).view(torch.uint8)
+    return nibbles[..., 0::2] | (nibbles[..., 1::2] << 4)
 
 
 def _unpack_nibbles(data: Tensor, width: int) -> Tensor:
     """Return the first `width` codes, as int8 in -8..7."""
     halves = torch.stack((data & 0xF, data >> 4), dim=-1).flatten(-2)[..., :width]
-    return (halves.view(torch.int8) ^ 8) - 8  # sign extension of four bits
+    return torch.sub(halves.view(torch.int8) ^ 8, 8)  # sign extension of four bits

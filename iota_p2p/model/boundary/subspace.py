@@ -1,4 +1,4 @@
-"""Shared subspace (Protocol Models, 2506.01260): only what was computed travels, and the cut loses nothing but rounding.
+"""Shared subspace (Protocol Models, 2506.01260): a cut loses nothing but rounding.
 
 A seed-derived orthonormal U (D x K) and a fixed random token table F are the same for all stages. The stream starts
 as F[token] + U E[token], and every block before the last stage writes U (W a) in place of a D-wide projection. So

@@ -1,0 +1,79 @@
+"""A stage's state as bytes (safetensors: loading runs no code) and as the flat vector that replicas average.
+
+Names are the parameters' names in the whole model. The vector holds all parameters in the order of their sorted
+names, each row by row: a stage's replicas agree on it without talking.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from iota_p2p_crypto.errors import LocalProtocolError, MalformedError
+
+Tensors = Mapping[str, Tensor]
+Shapes = Mapping[str, torch.Size]
+
+
+def shapes_of(module: nn.Module) -> Shapes:
+    """Return the name and shape of every parameter; a stage on the meta device will do."""
+    return {name: parameter.shape for name, parameter in module.named_parameters()}
+
+
+def to_bytes(tensors: Tensors) -> bytes:
+    """Return a safetensors file: equal tensors give equal bytes."""
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def from_bytes(data: bytes, expected: Shapes) -> dict[str, Tensor]:
+    """Return the float32 tensors of a file from anybody.
+
+    The caller bounds the size of `data`; it need be little more than that of the expected tensors.
+
+    Raises:
+        MalformedError: if it is no safetensors file, does not hold exactly the expected names and shapes in float32,
+            or holds a value that is not finite.
+    """
+    try:
+        tensors = safetensors.torch.load(data)
+    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a dtype that torch does not have
+        raise MalformedError("state-file", f"expected a safetensors file, got {error}") from error
+    if tensors.keys() != expected.keys():
+        odd = sorted(tensors.keys() ^ expected.keys())
+        raise MalformedError("state-names", f"expected the stage's {len(expected)} tensors, differing in {odd[:3]}")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name] or tensor.dtype != torch.float32:
+            raise MalformedError(
+                "state-shape",
+                f"expected {name} as float32 {tuple(expected[name])}, got {tensor.dtype} {tuple(tensor.shape)}",
+            )
+        if not bool(tensor.isfinite().all()):
+            raise MalformedError("state-range", f"expected finite values in {name}")
+    return tensors
+
+
+def vector_of(module: nn.Module) -> npt.NDArray[np.float32]:
+    """Return a copy of all parameters as one vector."""
+    parameters = dict(module.named_parameters())
+    flat = torch.cat([parameters[name].detach().flatten().float() for name in sorted(parameters)])
+    values: npt.NDArray[np.float32] = flat.cpu().numpy()
+    return values
+
+
+@torch.no_grad()
+def set_vector(module: nn.Module, vector: npt.NDArray[np.float32]) -> None:
+    """Overwrite all parameters by a vector of the same layout; raises LocalProtocolError if its length is wrong."""
+    parameters = dict(module.named_parameters())
+    total = sum(parameter.numel() for parameter in parameters.values())
+    if vector.shape != (total,):
+        raise LocalProtocolError(f"expected a vector of {total} weights, got shape {vector.shape}")
+    start = 0
+    for name in sorted(parameters):
+        parameter = parameters[name]
+        values = torch.from_numpy(vector[start : start + parameter.numel()])
+        parameter.copy_(values.view(parameter.shape))
+        start += parameter.numel()
