@@ -53,6 +53,13 @@ class BlockShape:
             raise InvalidProofError("block-index", f"expected a block below {self.num_blocks}, got {index}")
         return min(self.block_bytes, self.total_bytes - index * self.block_bytes)
 
+    def check_length(self, index: int, num_bytes: int) -> None:
+        """Check the length of what is said to be a block; raises InvalidProofError if it is another."""
+        if num_bytes != self.length(index):
+            raise InvalidProofError(
+                "block-length", f"expected {self.length(index)} bytes in block {index}, got {num_bytes}"
+            )
+
     def leaf(self, index: int, block_digest: bytes) -> bytes:
         """Return the Merkle leaf of a block: tag, sizes, index and digest, all of fixed length."""
         numbers = (self.block_bytes, self.total_bytes, index)
@@ -75,11 +82,8 @@ class BlockCommitment:
 
     def check_block(self, index: int, block: bytes | memoryview) -> None:
         """Check one block; raises InvalidProofError if it is not the committed one."""
-        expected = self._digest(index)
-        if len(block) != self.shape.length(index):
-            raise InvalidProofError(
-                "block-length", f"expected {self.shape.length(index)} bytes in block {index}, got {len(block)}"
-            )
+        self.shape.check_length(index, len(block))
+        expected = self.digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
         got = sha256(block).digest()
         if got != expected:
             raise InvalidProofError("block-digest", f"expected {expected.hex()} for block {index}, got {got.hex()}")
@@ -88,10 +92,6 @@ class BlockCommitment:
         """Return the proof with which `verify_block` checks one block against the root alone."""
         self.shape.length(index)
         return _tree(self.shape, self.digests).prove_inclusion(index)
-
-    def _digest(self, index: int) -> bytes:
-        self.shape.length(index)
-        return self.digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
 
 
 def commit_blocks(data: bytes | bytearray | memoryview, block_bytes: int) -> BlockCommitment:
@@ -134,10 +134,7 @@ def verify_block(root: bytes, shape: BlockShape, index: int, block: bytes, proof
         InvalidProofError: if it is not the committed block, or the proof does not hold.
         RemoteProtocolError: if the proof is malformed or oversized.
     """
-    if len(block) != shape.length(index):
-        raise InvalidProofError(
-            "block-length", f"expected {shape.length(index)} bytes in block {index}, got {len(block)}"
-        )
+    shape.check_length(index, len(block))
     leaf = shape.leaf(index, sha256(block).digest())
     verify_inclusion(root=root, size=shape.num_blocks, index=index, data=leaf, proof=proof)
 
