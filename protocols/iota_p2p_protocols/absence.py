@@ -30,7 +30,7 @@ class Absence(SignedMessage):
 
 
 def validate_absence_gossip(
-    data: bytes, author: PeerId, *, run_id: bytes, now_s: float, opener: Opener[Absence] = open_signed
+    data: bytes, author: PeerId, *, run_id: bytes, now_s: float, opener: Opener = open_signed
 ) -> Verified[Absence]:
     """Check an absence that came by gossip; whether its signer watches that peer is the view's question.
 

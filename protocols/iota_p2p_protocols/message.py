@@ -4,7 +4,7 @@
 one run, give it an order and let it die by itself. `open_message` is how the code base obtains one.
 """
 
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.functional_validators import AfterValidator
@@ -120,11 +120,16 @@ def open_signed(data: bytes, kind: type[M]) -> Verified[M]:
     return open_envelope(data, kind.domain, kind.from_fields)
 
 
-Opener: TypeAlias = Callable[[bytes, type[M]], Verified[M]]  # `open_signed`, or a cache in front of it
+class Opener(Protocol):
+    """`open_signed`, or a cache in front of it."""
+
+    def __call__(self, data: bytes, kind: type[M]) -> Verified[M]:
+        """Open an envelope as `open_signed` does."""
+        ...
 
 
 def open_message(
-    data: bytes, kind: type[M], *, run_id: bytes, now_s: float, opener: Opener[M] = open_signed
+    data: bytes, kind: type[M], *, run_id: bytes, now_s: float, opener: Opener = open_signed
 ) -> Verified[M]:
     """Check an envelope, its payload's form, its run and its times.
 
@@ -137,7 +142,7 @@ def open_message(
 
 
 def open_gossip(
-    data: bytes, author: PeerId, kind: type[M], *, run_id: bytes, now_s: float, opener: Opener[M] = open_signed
+    data: bytes, author: PeerId, kind: type[M], *, run_id: bytes, now_s: float, opener: Opener = open_signed
 ) -> Verified[M]:
     """Check a signed message that came by gossip: the rules every topic of signed messages shares.
 
