@@ -1,0 +1,65 @@
+"""Runs every vector under protocols/vectors, and holds the generated files to their generators.
+
+A folder of vectors has one module here with `run(file, case)`, and `documents()` unless its files were transcribed
+from elsewhere.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.vectors import canonical_vectors, envelope_vectors, identity_vectors, vrf_vectors
+from tests.vectors.vector_files import ROOT, Case, Document, committed_files, read_cases, render
+
+RUNNERS: dict[str, Callable[[str, Case], None]] = {
+    "canonical": canonical_vectors.run,
+    "envelope": envelope_vectors.run,
+    "identity": identity_vectors.run,
+    "vrf": vrf_vectors.run,
+}
+GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
+    "canonical": canonical_vectors.documents,
+    "envelope": envelope_vectors.documents,
+    "identity": identity_vectors.documents,
+}
+GENERATED = {
+    ROOT / folder / f"{file}.json": document
+    for folder, documents in GENERATORS.items()
+    for file, document in documents().items()
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.config.getoption("--write-vectors"):
+        for path, document in GENERATED.items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(render(document), encoding="utf-8")
+    if "case" in metafunc.fixturenames:
+        cases = [(path, case) for path in committed_files() for case in read_cases(path)]
+        metafunc.parametrize(("path", "case"), cases, ids=[f"{_name(path)}/{case['name']}" for path, case in cases])
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+def test_vector__holds(path: Path, case: Case) -> None:
+    RUNNERS[path.parent.name](path.stem, case)
+
+
+@pytest.mark.parametrize("path", GENERATED, ids=_name)
+def test_generated_vectors__are_what_is_committed(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == render(GENERATED[path]), (
+        "run pytest tests/vectors --write-vectors and read the diff"
+    )
+
+
+def test_generated_folders__hold_no_other_files() -> None:
+    strays = {path for path in committed_files() if path.parent.name in GENERATORS} - set(GENERATED)
+    assert not strays
+
+
+def test_vector_names__are_unique_within_a_file() -> None:
+    names = [(path, case["name"]) for path in committed_files() for case in read_cases(path)]
+    assert len(names) == len(set(names))
