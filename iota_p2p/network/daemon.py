@@ -58,7 +58,7 @@ async def open_daemon_host(
                 host = DaemonHost(runs, inbound, nursery)
                 nursery.start_soon(inbound.serve, listener)
                 nursery.start_soon(runs.supervise, host._restore)  # noqa: SLF001 - the host's own module
-                await nursery.start(host._look_round)  # noqa: SLF001
+                await host._join()  # noqa: SLF001
                 yield host
                 nursery.cancel_scope.cancel()
 
@@ -72,10 +72,16 @@ class DaemonHost:
         self._inbound = inbound
         self._nursery = nursery
         self._client = runs.client
-        self._registering = trio.Lock()
         self._registered: set[str] = set()
         self._feeds: dict[str, TopicFeed] = {}
         self._neighbours: dict[PeerId, PeerInfo] = {}
+        self._redialling = False
+        targets = [PeerAddress.parse(address) for address in runs.config.bootstrap]
+        self._bootstrap = [
+            PeerInfo(target.peer_id, (target.transport,))
+            for target in targets
+            if target.peer_id != self.peer_id  # all peers of a run can have the same configuration
+        ]
 
     @property
     def peer_id(self) -> PeerId:
@@ -121,16 +127,14 @@ class DaemonHost:
         if protocol in self._inbound.handlers:
             raise LocalProtocolError(f"expected one handler for {protocol}, got another one")
         self._inbound.handlers[protocol] = handler
-        try:
-            await self._register(protocol)
-        except PeerUnavailableError:
-            _log.debug("handler waits for the daemon's restart", extra={"protocol": protocol})
+        async with self._runs.changing:  # a daemon refuses to be told twice
+            if protocol not in self._registered:
+                with suppress(PeerUnavailableError):  # its next run will be told by `_restore`
+                    await self._register(protocol)
 
     async def _register(self, protocol: str) -> None:
-        async with self._registering:  # the daemon refuses a second handler for a protocol
-            if protocol not in self._registered:
-                await self._client.handle(protocol, self._inbound.path)
-                self._registered.add(protocol)
+        await self._client.handle(protocol, self._inbound.path)
+        self._registered.add(protocol)
 
     async def publish(self, topic: str, data: bytes) -> None:
         """Publish to a gossip topic at most MAX_GOSSIP_BYTES."""
@@ -169,26 +173,30 @@ class DaemonHost:
         self._registered.clear()
         for protocol in tuple(self._inbound.handlers):
             await self._register(protocol)
-        await self._dial(list(self._neighbours.values())[:_MAX_REDIALS])
+        self._redialling = True
+        self._nursery.start_soon(self._redial)
 
-    async def _look_round(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Note who is connected, and try the bootstrap peers while none of them is."""
-        bootstrap = {
-            target.peer_id: PeerInfo(target.peer_id, (target.transport,))
-            for target in map(PeerAddress.parse, self._runs.config.bootstrap)
-        }
-        bootstrap.pop(self.peer_id, None)  # the first peer of a run may be given its own address
+    async def _redial(self) -> None:
+        await self._dial(list(self._neighbours.values())[:_MAX_REDIALS])
+        self._redialling = False
+
+    async def _join(self) -> None:
+        """Give the bootstrap peers a moment to answer, then look after the connections."""
         with trio.move_on_after(_BOOTSTRAP_S):
-            await self._dial(bootstrap.values())
-        task_status.started()
+            await self._dial(self._bootstrap)
+        self._nursery.start_soon(self._look_round)
+
+    async def _look_round(self) -> None:
+        """Note who is connected, and try the bootstrap peers while none of them is."""
         while True:
             await trio.sleep(_LOOK_ROUND_S)
             with suppress(PeerUnavailableError):
                 connected = {peer.peer_id: peer for peer in await self._client.connections()}
-                if self._runs.whole:  # while it is being restored, the old neighbours are still wanted
+                # Until a new run of the daemon is whole, the neighbours of the last one are still wanted.
+                if not (self._redialling or self._runs.changing.locked()):
                     self._neighbours = connected
-                if bootstrap and not bootstrap.keys() & connected.keys():
-                    await self._dial(bootstrap.values())
+                if not any(peer.peer_id in connected for peer in self._bootstrap):
+                    await self._dial(self._bootstrap)
 
     async def _dial(self, peers: Iterable[PeerInfo]) -> None:
         async with trio.open_nursery() as nursery:

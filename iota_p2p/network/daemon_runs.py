@@ -36,8 +36,8 @@ class DaemonRuns:
         self.identity = identity
         self.config = config
         self.client = ControlClient(folder / "control")
-        self.whole = False
-        """Whether the current run has everything that the last one had."""
+        self.changing = trio.Lock()
+        """Held from one run's death until the next one has what the last one had."""
         self._binary = find_daemon(config.binary)
         self._folder = folder
         self._listen = tuple(config.listen)
@@ -55,7 +55,6 @@ class DaemonRuns:
         """Start the first run; when the context ends, stop the last one, even if cancelled."""
         try:
             await self._start()
-            self.whole = True
             yield
         finally:
             await self._stop()
@@ -63,20 +62,20 @@ class DaemonRuns:
     async def supervise(self, restore: Callable[[], Awaitable[None]]) -> None:
         """Wait for each death, start the next run and `restore` it; raises UserError after too many deaths."""
         while True:
-            if self._process:
-                await self._process.wait_dead()
+            assert self._process is not None  # noqa: S101 - for the type checker
+            await self._process.wait_dead()
+            async with self.changing:
                 await self._bury(self._process.last_words())
-            try:
-                await self._start()
-                await restore()
-            except (UserError, PeerUnavailableError) as error:
-                await self._bury(str(error))
-            else:
-                self.whole = True
+                while True:
+                    try:
+                        await self._start()
+                        await restore()
+                        break
+                    except (UserError, PeerUnavailableError) as error:
+                        await self._bury(str(error))
 
     async def _bury(self, reason: str) -> None:
         """Clear away a run that ended, and wait before the next one."""
-        self.whole = False
         _log.warning("daemon died", extra={"reason": reason})
         await self._stop()
         now_s = trio.current_time()
@@ -92,9 +91,9 @@ class DaemonRuns:
             _check_port(address)
         control_path, key_path = self._folder / "control", self._folder / "key"
         control_path.unlink(missing_ok=True)
-        key_path.touch(mode=0o600, exist_ok=False)
-        key_path.write_bytes(self.identity.libp2p_private_key())
         try:
+            key_path.touch(mode=0o600, exist_ok=False)
+            key_path.write_bytes(self.identity.libp2p_private_key())
             self._process = DaemonProcess(self._binary, self.config.flags(self._listen, control_path, key_path))
             with trio.move_on_after(_START_S):
                 self._held = await self._hold(self._process)
@@ -102,7 +101,7 @@ class DaemonRuns:
                 raise UserError(f"The libp2p daemon did not answer within {_START_S} s of its start.")
             own = await self.client.identify()
         finally:
-            key_path.unlink()
+            key_path.unlink(missing_ok=True)
         if own.peer_id != self.identity.peer_id:
             raise LocalProtocolError(f"expected the daemon to be {self.identity.peer_id}, got {own.peer_id}")
         self._listen = tuple(fix_port(address, own.addresses) for address in self._listen)
