@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from iota_p2p.model.muon import Muon
 from iota_p2p.run.spec import OptimizerSpec
 
 State = dict[str, Tensor]
@@ -36,7 +37,7 @@ class StageOptimizer:
         self.parameters = dict(module.named_parameters())
         matrices = {name: p for name, p in self.parameters.items() if is_muon(name, p)}
         others = {name: p for name, p in self.parameters.items() if name not in matrices}
-        muon = torch.optim.Muon(
+        muon = Muon(
             list(matrices.values()),
             lr=float(spec.muon_rate),
             momentum=float(spec.muon_momentum),
@@ -60,12 +61,12 @@ class StageOptimizer:
         factor = rate_factor(self.spec, step)
         for optimizer, peak in self._peaks:
             optimizer.param_groups[0]["lr"] = peak * factor
-            optimizer.step()  # type: ignore[no-untyped-call]  # torch.optim.Muon has no annotations
+            optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return float(norm)
 
     def state(self) -> State:
-        """Return the moments by parameter and kind, such as `blocks.0.ffn.up.weight/momentum_buffer`."""
+        """Return the moments by parameter and kind, such as `blocks.0.ffn.up.weight/momentum`."""
         return {f"{name}/{key}": value for name, _, key, value in self._entries()}
 
     def load(self, state: State) -> None:

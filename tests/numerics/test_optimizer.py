@@ -1,0 +1,88 @@
+"""Optimizers against torch's own, the schedule, and their state."""
+
+from decimal import Decimal
+
+import pytest
+import torch
+
+from iota_p2p.model.compute import StageCompute
+from iota_p2p.model.muon import Muon, orthogonalised
+from iota_p2p.model.optimizer import is_muon, rate_factor
+from iota_p2p.run.spec import OptimizerSpec
+from tests.numerics.pipelines import SEED, backward, forward, make_plan, make_stages, make_window
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (48, 16), (16, 48)])
+def test_muon__follows_torchs_own(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.zeros(shape)) for _ in range(2))
+    mine = Muon([ours], lr=0.1, momentum=0.9, weight_decay=0.1)
+    torchs = torch.optim.Muon([theirs], lr=0.1, momentum=0.9, weight_decay=0.1)
+    for _ in range(5):
+        ours.grad = torch.randn(shape, generator=generator)
+        theirs.grad = ours.grad.clone()
+        mine.step()
+        torchs.step()  # type: ignore[no-untyped-call]  # torch has not annotated it
+    mine_flat, torchs_flat = ours.detach().flatten(), theirs.detach().flatten()
+    alike = torch.nn.functional.cosine_similarity(mine_flat, torchs_flat, dim=0)
+    assert float(alike) > 0.999  # the rest is torch's bfloat16
+    assert float(mine_flat.norm() / torchs_flat.norm()) == pytest.approx(1, abs=0.01)
+
+
+def test_orthogonalised__has_singular_values_near_1() -> None:
+    matrix = torch.randn(64, 32, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalised(matrix))
+    assert 0.6 < float(values.min()) < float(values.max()) < 1.3
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"), [(0, 0.05), (9, 0.5 * (1 - 0.85 * 9 / 250)), (125, 0.575), (250, 0.15), (9999, 0.15)]
+)
+def test_rate_factor__rises_then_falls_then_stays(step: int, factor: float) -> None:
+    assert rate_factor(OptimizerSpec(decay_steps=250), step) == pytest.approx(factor)
+
+
+def test_rate_factor__never_falls_without_decay_steps() -> None:
+    assert rate_factor(OptimizerSpec(), 10**9) == 1
+
+
+def test_clip__bounds_the_first_step() -> None:
+    plan = make_plan()
+    clipped = plan.model_copy(update={"optimizer": OptimizerSpec(clip_norm=Decimal("1e-9"), adamw_weight_decay=0)})  # type: ignore[arg-type]
+    stages = make_stages(clipped)
+    backward(stages, forward(stages, make_window()))
+    stage = stages[-1]
+    stage.step(1)
+    moment = stage.optimizer.state()["head.output.weight/exp_avg"]
+    assert float(moment.norm()) <= 1e-9
+
+
+def test_step__averages_microbatches() -> None:
+    """Four equal microbatches are one step like one of them."""
+    norms = []
+    for count in (1, 4):
+        stages = make_stages(make_plan())
+        for _ in range(count):
+            backward(stages, forward(stages, make_window()))
+        norms.append([stage.step(count) for stage in stages])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+def test_is_muon__takes_only_matrices_of_blocks() -> None:
+    names = dict(StageCompute(make_plan("iota:4:8"), 0, seed=SEED).stage.named_parameters())
+    chosen = {name for name, p in names.items() if is_muon(name, p)}
+    assert chosen == {name for name in names if name.startswith("blocks.") and "norm" not in name}
+
+
+def test_optimizer_state__continues_to_the_same_bits_after_loading() -> None:
+    plan = make_plan(cuts=())
+    first, second = StageCompute(plan, 0, seed=SEED), StageCompute(plan, 0, seed=SEED)
+    first.backward(first.forward(make_window(0)))
+    first.step(1)
+    second.stage.load_state_dict(first.stage.state_dict())
+    second.optimizer.load(first.optimizer.state())
+    second.num_steps = first.num_steps
+    for compute in (first, second):
+        compute.backward(compute.forward(make_window(1)))
+        compute.step(1)
+    assert all(torch.equal(a, b) for a, b in zip(first.stage.parameters(), second.stage.parameters(), strict=True))
