@@ -1,0 +1,86 @@
+"""The heart of the simulated network: what happens next, in an order that no scheduler can change.
+
+Theory of operation. Tasks never act on the network directly: they `submit` events. One task runs the events, and
+only when every other task is blocked, so all that was submitted since the last time (one *phase*) lies there
+together. Events run ordered by (when, phase of submission, key), and a key is made of what the event *is*: peer
+ids, topic, checksum. Two runs whose tasks do the same things therefore run the same events in the same order,
+although trio shuffles its tasks.
+"""
+
+import heapq
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+Key = tuple[str, ...]
+
+
+class TraceEvent(NamedTuple):
+    """One thing that happened: at `time_s`, `what` from `source` to `target`, with a `detail`."""
+
+    time_s: float
+    what: str
+    source: str
+    target: str
+    detail: str
+
+
+class _Event(NamedTuple):
+    due_s: float
+    phase: int
+    key: Key
+    number: int  # of no meaning: unique, so that two events are never compared by what they do
+    action: Callable[[], None]
+
+
+class EventQueue:
+    """Events in time, run by one task."""
+
+    def __init__(self, tick_s: float, trace: Callable[[TraceEvent], None] | None) -> None:
+        self._tick_s = tick_s
+        self._start_s = trio.current_time()
+        self._heap: list[_Event] = []
+        self._phase = 0
+        self._number = 0
+        self._sleep = trio.CancelScope()
+        self._trace = trace
+
+    def now_s(self) -> float:
+        """Return the time of trio's clock."""
+        return trio.current_time()
+
+    def submit(self, delay_s: float, key: Key, action: Callable[[], None]) -> None:
+        """Run `action` in `delay_s` (rounded up to a tick), or in this instant if that is 0."""
+        due_s = self.now_s()
+        if delay_s > 0:
+            # The small term keeps a sum of floats that should be a whole tick from costing one more.
+            ticks = math.ceil((due_s + delay_s - self._start_s) / self._tick_s - 1e-6)
+            due_s = max(due_s, self._start_s + ticks * self._tick_s)
+        self._number += 1
+        event = _Event(due_s, self._phase, key, self._number, action)
+        heapq.heappush(self._heap, event)
+        if self._heap[0] is event:
+            self._sleep.cancel()
+
+    def note(self, what: str, source: str, target: str = "", detail: str = "") -> None:
+        """Tell the trace what happens now; only events may call this, so that its order is fixed."""
+        if self._trace is not None:
+            self._trace(TraceEvent(self.now_s(), what, source, target, detail))
+
+    async def run(self) -> None:
+        """Run events as they fall due, until cancelled."""
+        while True:
+            with trio.CancelScope(deadline=self._heap[0].due_s if self._heap else math.inf) as self._sleep:
+                await trio.sleep_forever()
+            await wait_all_tasks_blocked()
+            self._phase += 1
+            now_s = self.now_s()
+            due = []
+            # What the events submit belongs to the next phase, even if it is due at once.
+            while self._heap and self._heap[0].due_s <= now_s:
+                due.append(heapq.heappop(self._heap))
+            for event in due:
+                event.action()

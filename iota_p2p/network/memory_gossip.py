@@ -1,0 +1,78 @@
+"""Simulated GossipSub: who gets a message, and when, worked out at once instead of relayed by tasks.
+
+The mesh is drawn anew for every message: each holder passes it to a few more, until all subscribers that can be
+reached have it. That keeps what matters to the code above (delay grows with the logarithm of the swarm, a
+partition is crossed if anybody can cross it, a lost message stays lost) at some microseconds per delivery.
+The messages are small, so they take no bandwidth.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from random import Random
+
+import trio
+
+from iota_p2p.network.host import GossipMessage
+from iota_p2p.network.link import Links
+from iota_p2p_crypto.identity import PeerId
+
+# To how many peers a holder passes a message: GossipSub's default mesh degree is 6.
+MESH_DEGREE = 6
+# Messages waiting for one subscriber; some seconds of a busy topic at no more than 1 MB each.
+MAILBOX_MESSAGES = 1024
+
+
+def plan_deliveries(
+    links: Links, author: PeerId, subscribers: Sequence[PeerId], rng: Random
+) -> list[tuple[float, PeerId]]:
+    """Return (delay in seconds, peer) for every subscriber that will get a message of `author`.
+
+    `subscribers` must be in an order of its own (sorted), so that the draw depends on `rng` alone.
+    """
+    pending = [peer_id for peer_id in subscribers if peer_id != author]
+    rng.shuffle(pending)
+    plan: list[tuple[float, PeerId]] = []
+    holders = [(0.0, author)]
+    newest = holders
+    while pending and newest:
+        passed: list[tuple[float, PeerId]] = []
+        missed: list[PeerId] = []
+        for peer_id in pending:
+            holder = newest[int(rng.random() * len(newest))]
+            if len(passed) >= MESH_DEGREE * len(newest):
+                missed.append(peer_id)
+                continue
+            if links.blocked and (holder[1], peer_id) in links.blocked:
+                open_ways = [other for other in holders if (other[1], peer_id) not in links.blocked]
+                if not open_ways:
+                    missed.append(peer_id)
+                    continue
+                holder = open_ways[0]
+            model = links.model(holder[1], peer_id)
+            delay_s = holder[0] + model.latency_s + model.jitter_s * rng.random()
+            if not model.loss or rng.random() >= model.loss:
+                passed.append((delay_s, peer_id))
+        plan += passed
+        holders = holders + passed if links.blocked else holders
+        pending, newest = missed, passed
+    return plan
+
+
+class Mailbox(AsyncIterator[GossipMessage]):
+    """What waits for one subscriber; when it is full, the oldest message is dropped."""
+
+    def __init__(self) -> None:
+        self._messages: deque[GossipMessage] = deque(maxlen=MAILBOX_MESSAGES)
+        self._news = trio.lowlevel.ParkingLot()
+
+    def put(self, message: GossipMessage) -> None:
+        """Add a message."""
+        self._messages.append(message)
+        self._news.unpark()
+
+    async def __anext__(self) -> GossipMessage:
+        """Wait for the next message; cancelling loses none."""
+        await trio.lowlevel.checkpoint()
+        while not self._messages:
+            await self._news.park()
+        return self._messages.popleft()
