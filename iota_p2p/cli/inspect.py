@@ -14,7 +14,7 @@ from iota_p2p_crypto.envelope import MAX_ENVELOPE_BYTES, Verified, domain_of, op
 from iota_p2p_crypto.errors import RemoteProtocolError, StaleError, UserError
 from iota_p2p_protocols.ids import RUN_ID_BYTES
 from iota_p2p_protocols.kinds import KIND_BY_DOMAIN
-from iota_p2p_protocols.message import SignedMessage
+from iota_p2p_protocols.message import Message, SignedMessage
 
 
 def inspect(
@@ -71,7 +71,7 @@ def _open(data: bytes, domain: Domain) -> Verified[Any]:
 
 def _fields_of(verified: Verified[Any]) -> Any:
     payload = verified.payload
-    return payload.to_fields() if isinstance(payload, SignedMessage) else payload
+    return payload.model_dump() if isinstance(payload, Message) else payload
 
 
 def _standing(message: SignedMessage, run_id: bytes | None, now_s: float) -> str:

@@ -8,11 +8,10 @@ import traceback
 
 import typer
 
-from iota_p2p.cli import exit_codes, inspect, key
+from iota_p2p.cli import exit_codes, inspect, key, peer, peers
 from iota_p2p_crypto.errors import (
     IotaError,
     LocalProtocolError,
-    PeerUnavailableError,
     RemoteProtocolError,
     UserError,
 )
@@ -28,25 +27,33 @@ app = typer.Typer(
 )
 app.add_typer(key.app, name="key")
 app.command(name="inspect")(inspect.inspect)
+app.command(name="peer")(peer.peer)
+app.command(name="peers")(peers.peers)
 
 
 def main() -> None:
     """Run the command; leave with a documented exit code and one line on stderr if anything went wrong."""
     try:
         app()
-    except UserError as error:
-        _fail(str(error), exit_codes.USAGE)
-    except RemoteProtocolError as error:
-        _fail(f"{error} [{error.rule}]", exit_codes.INVALID)
-    except PeerUnavailableError as error:
-        _fail(str(error), exit_codes.FAILURE)
-    except LocalProtocolError:
-        traceback.print_exc()
-        _fail("this is a bug of ours: please report the lines above", exit_codes.INTERNAL)
-    except IotaError as error:
-        _fail(str(error), exit_codes.FAILURE)
+    except (IotaError, ExceptionGroup) as error:
+        sys.exit(_report(error))
 
 
-def _fail(message: str, code: int) -> None:
+def _report(error: Exception) -> int:
+    """Say what went wrong in one line and return the exit code; tasks that fail together fail for one reason."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    match error:
+        case UserError():
+            return _fail(str(error), exit_codes.USAGE)
+        case RemoteProtocolError():
+            return _fail(f"{error} [{error.rule}]", exit_codes.INVALID)
+        case IotaError() if not isinstance(error, LocalProtocolError):
+            return _fail(str(error), exit_codes.FAILURE)
+    traceback.print_exception(error)
+    return _fail("this is a bug of ours: please report the lines above", exit_codes.INTERNAL)
+
+
+def _fail(message: str, code: int) -> int:
     print(f"iota-p2p: {message}", file=sys.stderr)  # noqa: T201 - the command's own voice
-    sys.exit(code)
+    return code

@@ -1,0 +1,60 @@
+"""`iota-p2p peer`: join a network, or start one, and stay."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iota_p2p.cli import exit_codes
+from iota_p2p.cli.home import default_home
+
+
+def peer(
+    bootstrap: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDR", help="A peer to join through (…/p2p/12D3…); may be given several times."),
+    ] = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDR", help="Where to listen.  [default: /ip4/0.0.0.0/tcp/0, any free port]"),
+    ] = None,
+    announce: Annotated[
+        list[str] | None, typer.Option(metavar="ADDR", help="Tell others this address, such as a forwarded port.")
+    ] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of the key and state.  [default: $IOTA_P2P_HOME or ~/.iota-p2p]")
+    ] = None,
+    relay: Annotated[bool, typer.Option("--relay", help="Relay for peers that cannot be dialled.")] = False,
+    passphrase_file: Annotated[
+        Path | None, typer.Option(help="Read the key's passphrase from this file's first line.")
+    ] = None,
+    p2pd: Annotated[Path | None, typer.Option(help="The libp2p daemon to run instead of the installed one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per event.")] = False,
+) -> None:
+    """Run a peer until Ctrl-C; without --bootstrap it is the first of a network.
+
+    It makes its key on the first start, prints its own full addresses for others to use, and remembers whom it
+    met, so that a restart works even when the bootstrap peer is gone.
+
+    \b
+    Examples:
+      iota-p2p peer
+      iota-p2p peer --bootstrap /ip4/203.0.113.7/tcp/4001/p2p/12D3KooW...
+      iota-p2p peer --home ~/second --listen /ip4/127.0.0.1/tcp/0 --bootstrap ADDR --bootstrap ADDR2
+    """
+    import trio
+
+    from iota_p2p.peer_process import PeerOptions, run_peer
+
+    options = PeerOptions(
+        home=home or default_home(),
+        bootstrap=tuple(bootstrap or ()),
+        listen=tuple(listen or ("/ip4/0.0.0.0/tcp/0",)),
+        announce=tuple(announce or ()),
+        relay=relay,
+        passphrase_file=passphrase_file,
+        binary=p2pd,
+        as_json=as_json,
+    )
+    trio.run(run_peer, options)
+    raise typer.Exit(exit_codes.INTERRUPTED)

@@ -1,0 +1,108 @@
+"""Joining: finding somebody, anybody, of the network, and again whenever we find ourselves alone."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from iota_p2p.membership.greeting import Greeting
+from iota_p2p.membership.membership import Membership
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.errors import PeerUnavailableError, RefusedError, RemoteProtocolError
+
+# One peer has this long to be dialled, greeted and asked for its view.
+ATTEMPT_TIMEOUT_S = 10.0
+# While alone: between rounds over all candidates, growing to the second figure.
+FIRST_PAUSE_S, LAST_PAUSE_S = 1.0, 15.0
+# Remembered and rendezvous peers tried in one round; the bootstrap addresses are always all tried.
+MAX_CANDIDATES = 32
+MEMBERS_PURPOSE = "members"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Joiner:
+    """Keeps us connected to the network.
+
+    Attributes:
+        membership: whose view gets filled.
+        greeting: checks that we can talk before we do.
+        bootstrap: full multiaddresses given by the user.
+        remembered: peers from the address book, used when no bootstrap peer answers.
+        failures: why the last attempt at each candidate failed, for people.
+    """
+
+    membership: Membership
+    greeting: Greeting
+    bootstrap: Sequence[str]
+    remembered: Mapping[PeerId, Sequence[str]]
+    failures: dict[str, str] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Join, and join again whenever nobody else is live in our view, until cancelled."""
+        rendezvous = self.membership.member.network.rendezvous
+        async with rendezvous.provided(MEMBERS_PURPOSE, 0):
+            pause_s = FIRST_PAUSE_S
+            while True:
+                if not self._alone:
+                    pause_s = FIRST_PAUSE_S
+                    await self.membership.member.changed.wait()
+                    continue
+                await self._try_everybody()
+                with trio.move_on_after(pause_s):
+                    while self._alone:
+                        await self.membership.member.changed.wait()
+                pause_s = min(2 * pause_s, LAST_PAUSE_S)
+
+    @property
+    def _alone(self) -> bool:
+        member = self.membership.member
+        return set(member.view.live()) <= {member.identity.peer_id}
+
+    async def _try_everybody(self) -> None:
+        """Try candidates one after another until one has given us its view."""
+        async for address in self._addresses():
+            if not self._alone:
+                return
+            await self._try(address)
+        for peer_id in await self._found():
+            if self._alone:
+                await self._meet(peer_id, str(peer_id))
+
+    async def _addresses(self) -> AsyncIterator[str]:
+        for address in self.bootstrap:
+            yield address
+        for addresses in list(self.remembered.values())[:MAX_CANDIDATES]:
+            for address in addresses:
+                yield address
+
+    async def _found(self) -> Sequence[PeerId]:
+        """Return the members the DHT knows of; none if it cannot be asked."""
+        try:
+            with trio.move_on_after(ATTEMPT_TIMEOUT_S):
+                found = await self.membership.member.network.rendezvous.find(MEMBERS_PURPOSE, 0, limit=MAX_CANDIDATES)
+                return [peer_id for peer_id in found if peer_id != self.membership.member.identity.peer_id]
+        except PeerUnavailableError as error:
+            _log.info("rendezvous failed", extra={"reason": str(error)})
+        return []
+
+    async def _try(self, address: str) -> None:
+        try:
+            with trio.fail_after(ATTEMPT_TIMEOUT_S):
+                peer_id = await self.membership.member.network.host.connect(address)
+        except (trio.TooSlowError, PeerUnavailableError) as error:
+            self.failures[address] = str(error) or f"no answer within {ATTEMPT_TIMEOUT_S:.0f} s"
+            return
+        await self._meet(peer_id, address)
+
+    async def _meet(self, peer_id: PeerId, name: str) -> None:
+        """Greet a peer and exchange views; a failure is noted under the candidate's name."""
+        try:
+            with trio.fail_after(ATTEMPT_TIMEOUT_S):
+                await self.greeting.greet(peer_id)
+                await self.membership.exchange.run_with(peer_id)
+            self.failures.pop(name, None)
+        except (trio.TooSlowError, PeerUnavailableError, RefusedError, RemoteProtocolError) as error:
+            self.failures[name] = str(error) or f"no answer within {ATTEMPT_TIMEOUT_S:.0f} s"

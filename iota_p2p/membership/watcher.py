@@ -1,0 +1,116 @@
+"""Watching: we hold a line to our ring successors, and say so when one goes dead.
+
+The line is a `watch` call that the watched peer answers only when it leaves. Its end tells us of a crash within a
+round trip; a hung or cut-off peer is found by the exchanges of `membership`, which go to watched peers most often.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from math import floor
+
+import trio
+
+from iota_p2p.membership.member import Member, open_recent
+from iota_p2p.network.streams import Request, Response
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.absence import Absence
+from iota_p2p_protocols.advert import LIFETIME_S
+from iota_p2p_protocols.errors import IgnoreError, PeerUnavailableError, RefusedError, RemoteProtocolError
+from iota_p2p_protocols.ids import ABSENCES, WATCH
+from iota_p2p_protocols.message import seal_message
+from iota_p2p_protocols.view import watched_by
+
+# How long a peer whose line broke, or that did not answer, has to prove that it is there.
+CONFIRM_TIMEOUT_S = 3.0
+# The ring is looked at again at most this often, however fast the view changes.
+MIN_ROUND_S = 0.5
+# A peer that refuses our line (it has enough) or breaks it at once is asked again after this time.
+RETRY_S = 5.0
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Holds lines to our ring successors and publishes absences.
+
+    Attributes:
+        member: who we are and what we believe.
+        confirm: asks a peer for any sign of life; raises if there is none.
+    """
+
+    member: Member
+    confirm: Callable[[PeerId], Awaitable[object]]
+    _lines: dict[PeerId, trio.CancelScope] = field(default_factory=dict)
+    _sequence: int = 0
+
+    async def run(self) -> None:
+        """Watch for as long as the caller's nursery lives."""
+        await self.member.network.streams.serve(WATCH, self._be_watched)
+        async with trio.open_nursery() as nursery:
+            while True:
+                changed = self.member.changed
+                self._follow_ring(nursery)
+                await trio.sleep(MIN_ROUND_S)
+                await changed.wait()
+
+    @property
+    def watched(self) -> tuple[PeerId, ...]:
+        """The peers we watch now."""
+        return tuple(self._lines)
+
+    async def doubt(self, peer_id: PeerId) -> None:
+        """Ask a peer that seems gone for a sign of life; publish its absence if there is none."""
+        advert = self.member.view.advert_of(peer_id)
+        if advert is None or not self.member.view.is_live(peer_id):
+            return
+        try:
+            with trio.fail_after(CONFIRM_TIMEOUT_S):
+                await self.confirm(peer_id)
+        except (trio.TooSlowError, PeerUnavailableError):
+            await self._declare_absent(peer_id, advert.sequence)
+        except (RefusedError, RemoteProtocolError):
+            return  # it answered, if badly
+
+    def _follow_ring(self, nursery: trio.Nursery) -> None:
+        wanted = set(watched_by(self.member.identity.peer_id, self.member.view.live()))
+        for peer_id in self._lines.keys() - wanted:
+            self._lines.pop(peer_id).cancel()
+        for peer_id in sorted(wanted - self._lines.keys()):
+            self._lines[peer_id] = trio.CancelScope()
+            nursery.start_soon(self._hold_line, peer_id, self._lines[peer_id])
+
+    async def _hold_line(self, peer_id: PeerId, scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                try:
+                    await self.member.network.streams.call(peer_id, WATCH, Request({}))
+                except PeerUnavailableError:
+                    await self.doubt(peer_id)
+                except (RefusedError, RemoteProtocolError):
+                    pass
+                await trio.sleep(RETRY_S)
+
+    async def _be_watched(self, peer_id: PeerId, request: Request) -> Response:  # noqa: ARG002 - anybody may
+        await trio.sleep_forever()
+        return Response({})
+
+    async def _declare_absent(self, peer_id: PeerId, advert_sequence: int) -> None:
+        now_s = floor(self.member.clock())
+        self._sequence = max(self._sequence + 1, floor(self.member.clock() * 1000))
+        absence = Absence(
+            run_id=self.member.run_id,
+            sequence=self._sequence,
+            issued_s=now_s,
+            expires_s=now_s + LIFETIME_S,
+            peer_id=peer_id,
+            advert_sequence=advert_sequence,
+        )
+        data = seal_message(absence, self.member.identity)
+        try:
+            self.member.view.receive_absence(open_recent(data, Absence))
+        except IgnoreError:
+            return  # it refuted, or left, while we waited
+        self.member.note_change()
+        try:
+            await self.member.network.gossip.publish(ABSENCES, data)
+        except PeerUnavailableError:
+            return  # exchanges will spread it

@@ -1,0 +1,167 @@
+"""The process of a peer: home folder, key, daemon, signals, and what it tells its user."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from iota_p2p.address_book import AddressBook
+from iota_p2p.cli.home import ask_passphrase, key_path, read_passphrase
+from iota_p2p.home_lock import lock_home
+from iota_p2p.key_store import create_key, load_key
+from iota_p2p.network.daemon import open_daemon_host
+from iota_p2p.network.daemon_config import DaemonConfig
+from iota_p2p.peer import Peer, PeerConfig, open_peer
+from iota_p2p_crypto.identity import Identity, PeerId
+from iota_p2p_crypto.keyfile import PassphraseError
+from iota_p2p_protocols.advert import Capacity
+
+ADDRESS_BOOK_NAME = "peers.json"
+REMEMBER_EVERY_S = 60.0
+# Views change in bursts; a person reads one line, not two hundred.
+MIN_REPORT_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerOptions:
+    """What the user asked for; see the help of `iota-p2p peer` for each."""
+
+    home: Path
+    bootstrap: Sequence[str]
+    listen: Sequence[str]
+    announce: Sequence[str]
+    relay: bool
+    passphrase_file: Path | None
+    binary: Path | None
+    as_json: bool
+
+
+async def run_peer(options: PeerOptions) -> None:
+    """Run a peer until SIGINT or SIGTERM, then leave in good order.
+
+    Raises:
+        UserError: if the home is taken, the key cannot be used, or the daemon cannot start.
+    """
+    with lock_home(options.home):
+        identity = own_identity(options.home, options.passphrase_file)
+        book = AddressBook(options.home / ADDRESS_BOOK_NAME)
+        voice = Voice(as_json=options.as_json)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            await _run(identity, options, book, voice)
+
+
+def own_identity(home: Path, passphrase_file: Path | None = None) -> Identity:
+    """Return the identity of a home folder, made on the first start."""
+    path = key_path(home)
+    passphrase = None if passphrase_file is None else read_passphrase(passphrase_file)
+    if not path.exists():
+        return create_key(path, passphrase)
+    try:
+        return load_key(path, passphrase)
+    except PassphraseError:
+        if passphrase is not None or not sys.stdin.isatty():
+            raise
+        return load_key(path, ask_passphrase(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """Tells the user what happens: lines for people, or one JSON object per event."""
+
+    as_json: bool
+
+    def say(self, event: str, text: str, **fields: object) -> None:
+        """Report one event."""
+        line = json.dumps({"event": event, "time_s": round(time.time(), 3), **fields}) if self.as_json else text
+        print(line, flush=True)  # noqa: T201 - the command's own voice
+
+
+async def _run(identity: Identity, options: PeerOptions, book: AddressBook, voice: Voice) -> None:
+    daemon = DaemonConfig(
+        listen=options.listen,
+        bootstrap=options.bootstrap,
+        announce=options.announce,
+        relay_service=options.relay,
+        auto_nat=True,
+        auto_relay=bool(options.bootstrap),
+        binary=options.binary,
+    )
+    config = PeerConfig(
+        bootstrap=options.bootstrap,
+        remembered=book.load(),
+        relay=options.relay,
+        capacity=Capacity(memory_bytes=_memory_bytes()),
+    )
+    voice.say("starting", f"peer id  {identity.peer_id}", peer_id=identity.peer_id)
+    async with open_daemon_host(identity, daemon) as host, open_peer(identity, host, config) as peer:
+        addresses = list(await host.addresses())
+        for address in addresses:
+            voice.say("address", f"address  {address}", address=address)
+        if not options.bootstrap and not config.remembered:
+            voice.say("first", "no bootstrap address: this is the first peer of a network; give others an address")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_remember, peer, book)
+                nursery.start_soon(_report, peer, voice)
+        finally:
+            save_addresses(peer, book)
+            voice.say("stopping", "leaving")
+
+
+async def _stop_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+async def _remember(peer: Peer, book: AddressBook) -> None:
+    while True:
+        await trio.sleep(REMEMBER_EVERY_S)
+        save_addresses(peer, book)
+
+
+def save_addresses(peer: Peer, book: AddressBook) -> None:
+    """Write the addresses of the peers that are live now."""
+    adverts = {peer_id: peer.view.advert_of(peer_id) for peer_id in peer.view.live()}
+    others = {
+        peer_id: advert.addresses
+        for peer_id, advert in adverts.items()
+        if advert is not None and advert.addresses and peer_id != peer.identity.peer_id
+    }
+    if others:
+        book.save(others)
+
+
+async def _report(peer: Peer, voice: Voice) -> None:
+    """Say who comes and goes, and why nobody can be reached while we are alone."""
+    shown: set[PeerId] = {peer.identity.peer_id}
+    told: dict[str, str] = {}
+    while True:
+        live = set(peer.view.live())
+        for peer_id in sorted(live - shown):
+            advert = peer.view.advert_of(peer_id)
+            how = advert.reachability if advert else "unknown"
+            voice.say("joined", f"+ {peer_id} ({how})", peer_id=peer_id, reachability=how, live=len(live))
+        for peer_id in sorted(shown - live - {peer.identity.peer_id}):
+            voice.say("gone", f"- {peer_id}", peer_id=peer_id, live=len(live))
+        if live != shown:
+            voice.say("view", f"{len(live)} peers", live=len(live))
+        shown = live
+        for name, reason in peer.joiner.failures.items():
+            if told.get(name) != reason:
+                voice.say("unreachable", f"cannot join through {name}: {reason}", candidate=name, reason=reason)
+        told = dict(peer.joiner.failures)
+        with trio.move_on_after(5):  # failures to join do not change the view
+            await peer.view_changed()
+        await trio.sleep(MIN_REPORT_INTERVAL_S)
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

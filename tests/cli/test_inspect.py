@@ -1,0 +1,93 @@
+"""`iota-p2p inspect`: valid, or the exact reason why not."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iota_p2p_crypto.domains import SCORE
+from iota_p2p_crypto.envelope import seal
+from iota_p2p_crypto.identity import Identity
+from iota_p2p_protocols.advert import LIFETIME_S, Advert
+from iota_p2p_protocols.ids import NO_RUN
+from iota_p2p_protocols.message import seal_message
+
+SIGNER = Identity.from_seed(bytes(range(32)))
+
+
+def advert(issued_s: int) -> bytes:
+    return seal_message(
+        Advert(
+            run_id=NO_RUN,
+            sequence=1,
+            issued_s=issued_s,
+            expires_s=issued_s + LIFETIME_S,
+            addresses=("/ip4/127.0.0.1/tcp/4001",),
+            oldest_version=1,
+            newest_version=1,
+            software="test",
+        ),
+        SIGNER,
+    )
+
+
+def inspect(data: bytes, *words: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-c", "from iota_p2p.cli.main import main; main()", "inspect", "-", *words]
+    return subprocess.run(command, check=False, capture_output=True, input=data, timeout=60)
+
+
+def report(data: bytes, *words: str) -> dict[str, Any]:
+    done = inspect(data, "--json", *words)
+    fields: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if fields["valid"] else 3)
+    return fields
+
+
+def test_inspect__valid_when_fresh() -> None:
+    fields = report(advert(int(time.time())))
+    assert fields["signers"] == [SIGNER.peer_id]
+    assert (fields["type"], fields["version"]) == ("advert", 1)
+    assert fields["fields"]["addresses"] == ["/ip4/127.0.0.1/tcp/4001"]
+    assert fields["current"].startswith("yes")
+
+
+def test_inspect__valid_but_not_current_when_expired() -> None:
+    fields = report(advert(1_000_000))
+    assert fields["valid"] is True
+    assert fields["current"].startswith("no: expected an expiry after")
+
+
+def test_inspect__valid_when_its_payload_has_no_model_yet() -> None:
+    fields = report(seal(SCORE, {"epoch": 3, "root": b"\x01\x02"}, [SIGNER]))
+    assert fields["fields"] == {"epoch": 3, "root": "0102"}
+
+
+def test_inspect__reject_another_run() -> None:
+    fields = report(advert(int(time.time())), "--run-id", "11" * 32)
+    assert fields["rule"] == "run-id"
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "signature"),
+        (lambda data: data[:-1], "canonical-msgpack"),
+        (lambda data: data + b"\x00", "canonical-trailing"),
+        (lambda data: data[:0], "canonical-msgpack"),
+        (lambda data: data.replace(b"vnd.iota-p2p.advert", b"vnd.iota-p2p.advent"), "envelope-type"),
+        (lambda data: data * 10_000, "canonical-size"),
+    ],
+)
+def test_inspect__names_the_broken_rule(change: Any, rule: str) -> None:
+    fields = report(change(advert(int(time.time()))))
+    assert (fields["valid"], fields["rule"]) == (False, rule)
+
+
+def test_inspect__reject_missing_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from iota_p2p.cli.main import main; main()", "inspect", str(tmp_path / "none")]
+    done = subprocess.run(command, check=False, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
