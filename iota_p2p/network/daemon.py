@@ -9,11 +9,12 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import trio
 
 from iota_p2p.network.control import PeerInfo
+from iota_p2p.network.daemon_binary import find_daemon
 from iota_p2p.network.daemon_config import DaemonConfig
 from iota_p2p.network.daemon_gossip import Mailbox, TopicFeed
 from iota_p2p.network.daemon_inbound import InboundStreams
@@ -33,6 +34,8 @@ _MAX_REDIALS = 128
 # How long opening the host waits for the bootstrap peers before it goes on without them.
 _BOOTSTRAP_S = 5.0
 
+_MAX_FOLDER_CHARS = 70  # leaves room for the private folder's name, /control, and for macOS's limit of 104
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,11 +52,12 @@ async def open_daemon_host(
         UserError: if there is no daemon for this machine, a listen port is taken, or (inside the context, in an
             exception group) the daemon dies again and again.
     """
-    # Unix socket paths are limited to about 100 bytes, so not below some long folder of the user's.
-    with TemporaryDirectory(prefix="iota-p2p-", ignore_cleanup_errors=True) as folder:  # mode 0700
+    config = config or DaemonConfig()
+    binary = find_daemon(config.binary)
+    with TemporaryDirectory(prefix="iota-p2p-", dir=_short_folder(), ignore_cleanup_errors=True) as folder:
         inbound = InboundStreams(Path(folder) / "in")
         async with await inbound.listen() as listener:
-            runs = DaemonRuns(identity, config or DaemonConfig(), Path(folder))
+            runs = DaemonRuns(identity, config, binary, Path(folder))
             async with runs.open(), trio.open_nursery() as nursery:
                 host = DaemonHost(runs, inbound, nursery)
                 nursery.start_soon(inbound.serve, listener)
@@ -61,6 +65,12 @@ async def open_daemon_host(
                 await host._join()  # noqa: SLF001
                 yield host
                 nursery.cancel_scope.cancel()
+
+
+def _short_folder() -> str:
+    """Where the private folder (mode 0700) goes: the path of a unix socket may have some 100 bytes, no more."""
+    folder = gettempdir()
+    return folder if len(folder) <= _MAX_FOLDER_CHARS else "/tmp"  # noqa: S108 - what goes there is private
 
 
 class DaemonHost:

@@ -22,7 +22,7 @@ MAX_INBOUND_STREAMS = 1024
 MAX_INBOUND_STREAMS_PER_PEER = 256
 # The daemon writes it in the same moment as it dials; only something that is not the daemon takes longer.
 _INTRODUCTION_S = 5.0
-# How long the last bytes of a handler may take to leave, and the other end to close; then it is a reset.
+# How long after a handler's announced end the other end may take to close; then it is a reset.
 _LINGER_S = 2.0
 _BACKLOG = 1024  # dials of the daemon that we have not got round to; the kernel caps it at its own limit
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import trio
 
 from iota_p2p.network.control_client import ControlClient
-from iota_p2p.network.daemon_binary import find_daemon
 from iota_p2p.network.daemon_config import HOLD_TIMEOUT_S, DaemonConfig
 from iota_p2p.network.daemon_process import DaemonProcess
 from iota_p2p_crypto.errors import LocalProtocolError, PeerUnavailableError, UserError
@@ -32,13 +31,13 @@ _log = logging.getLogger(__name__)
 class DaemonRuns:
     """Starts the daemon in a private folder, and again whenever it dies."""
 
-    def __init__(self, identity: Identity, config: DaemonConfig, folder: Path) -> None:
+    def __init__(self, identity: Identity, config: DaemonConfig, binary: Path, folder: Path) -> None:
         self.identity = identity
         self.config = config
         self.client = ControlClient(folder / "control")
         self.changing = trio.Lock()
         """Held from one run's death until the next one has what the last one had."""
-        self._binary = find_daemon(config.binary)
+        self._binary = binary
         self._folder = folder
         self._listen = tuple(config.listen)
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)

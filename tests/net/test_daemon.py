@@ -22,6 +22,7 @@ async def test_stream__echoes_16_mib_and_half_closes() -> None:
         assert inbound.protocol == ECHO
         data = await receive_all(inbound.stream)
         await inbound.stream.send_all(inbound.peer_id.encode() + data)
+        await inbound.stream.send_eof()
 
     async with open_hosts(2) as (one, two):
         await two.handle(ECHO, answer_late)
@@ -33,16 +34,24 @@ async def test_stream__echoes_16_mib_and_half_closes() -> None:
         await outbound.stream.aclose()
 
 
-async def test_connections__name_both_ends_until_disconnected() -> None:
+async def test_connections__name_both_ends() -> None:
     async with open_hosts(2) as (one, two):
         assert [connection.peer_id for connection in await one.connections()] == [two.peer_id]
         (connection,) = await two.connections()
         assert f"{connection.address}/p2p/{one.peer_id}" in await one.addresses()
         assert not connection.relayed
-        await two.disconnect(one.peer_id)
-        await two.disconnect(one.peer_id)
-        assert await two.connections() == ()
-        assert await two.connect((await one.addresses())[0]) == one.peer_id
+
+
+async def test_disconnect__breaks_streams_and_does_not_mind_a_second_time() -> None:
+    """The connection itself may come back at once: the daemons' DHTs dial whom they like."""
+    async with open_hosts(2) as (one, two):
+        await two.handle(ECHO, echo)
+        outbound = await one.open_stream(two.peer_id, ECHO)
+        async with outbound.stream:
+            await one.disconnect(two.peer_id)
+            await one.disconnect(two.peer_id)
+            with pytest.raises(trio.BrokenResourceError):
+                await outbound.stream.receive_some()
 
 
 async def test_handler__resets_the_stream_when_it_refuses() -> None:

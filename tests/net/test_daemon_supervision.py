@@ -192,9 +192,11 @@ async def test_closing__kills_a_daemon_that_does_not_react() -> None:
     assert not alive(pid)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no daemon there")
-async def test_killed_peer__leaves_no_daemon(tmp_path: Path) -> None:
-    """Not even when it is killed with -9."""
+@pytest.mark.parametrize("daemon_stopped", [False, True])
+async def test_killed_peer__leaves_no_daemon(tmp_path: Path, daemon_stopped: bool) -> None:  # noqa: FBT001
+    """Not even when it is killed with -9, nor one that can no longer notice by itself."""
+    if daemon_stopped and sys.platform != "linux":
+        pytest.skip("only Linux has a parent-death signal")
     environment = os.environ | {"TMPDIR": str(tmp_path)}  # its folder stays behind there
     peer = subprocess.Popen(  # noqa: ASYNC220 - starting it blocks no longer than a daemon does
         [sys.executable, "-c", PEER_PROGRAM, *sys.path], stdout=subprocess.PIPE, env=environment
@@ -204,6 +206,8 @@ async def test_killed_peer__leaves_no_daemon(tmp_path: Path) -> None:
         with peer.stdout:
             daemon_pid = int(await trio.to_thread.run_sync(peer.stdout.readline))
         assert alive(daemon_pid)
+        if daemon_stopped:
+            os.kill(daemon_pid, signal.SIGSTOP)
     finally:
         peer.kill()
         peer.wait()

@@ -107,8 +107,10 @@ async def test_chunked_stream__refuses_two_senders_at_once() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_chunked_stream__lingers_until_the_other_end_closes() -> None:
+async def test_chunked_stream__lingers_after_its_end_until_the_other_end_closes() -> None:
     one, two = chunked_pair()
+    await one.linger()  # returns at once: no end was announced
+    await one.send_eof()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.linger)
         await two.send_all(b"never read")
