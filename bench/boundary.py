@@ -67,7 +67,8 @@ class Job:
 
     def plan(self) -> RunPlan:
         """Return the run that this row trains."""
-        kind, width, bits = (*self.row.split(":"), "0", "8")[:3] if self.row != "control" else ("none", "0", "8")
+        parts = "none" if self.row == "control" else self.row
+        kind, width, bits = (*parts.split(":"), *("0", "8")[parts.count(":") :])
         model = MODEL
         if self.row == "control":
             last = len(MODEL.blocks_of(MODEL.num_stages - 1))

@@ -19,8 +19,13 @@ from torch import Tensor
 from iota_p2p.model.boundary.codes import DivergedError
 from iota_p2p.model.optimizer import StageOptimizer
 from iota_p2p.model.stage import Stage, loss_of
+from iota_p2p.model.state import tensors_in, to_bytes
 from iota_p2p.run.spec import RunPlan
-from iota_p2p_crypto.errors import LocalProtocolError
+from iota_p2p_crypto.errors import LocalProtocolError, MalformedError
+
+_WEIGHTS = "weights/"
+_MOMENTS = "moments/"
+_NUM_STEPS = "num_steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,29 @@ class StageCompute:
     def weights_changed(self) -> None:
         """Tell that the weights were replaced from outside, as by a merge: held graphs are redone."""
         self._version += 1
+
+    def checkpoint(self) -> bytes:
+        """Return everything that continuing needs: weights, moments and the number of steps."""
+        weights = {f"{_WEIGHTS}{name}": p for name, p in self.stage.named_parameters()}
+        moments = {f"{_MOMENTS}{name}": value for name, value in self.optimizer.state().items()}
+        return to_bytes({**weights, **moments, _NUM_STEPS: torch.tensor(self.num_steps)})
+
+    def restore(self, data: bytes) -> None:
+        """Continue from our own checkpoint; what a peer sends goes through `state.from_bytes` instead.
+
+        Raises:
+            MalformedError: if the file is damaged or belongs to another stage.
+        """
+        tensors = tensors_in(data)
+        try:
+            num_steps = int(tensors.pop(_NUM_STEPS))
+            weights = {name: tensors.pop(f"{_WEIGHTS}{name}") for name, _ in self.stage.named_parameters()}
+            self.stage.load_state_dict(weights)
+            self.optimizer.load({name.removeprefix(_MOMENTS): value for name, value in tensors.items()})
+        except (KeyError, RuntimeError) as error:  # load_state_dict says RuntimeError for a wrong shape
+            raise MalformedError("checkpoint", f"expected a checkpoint of this stage, got {error}") from error
+        self.num_steps = num_steps
+        self.weights_changed()
 
     def _decode(self, tokens_BT: Tensor, payload: bytes | None) -> Tensor | None:
         if self.stage.is_first != (payload is None):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from iota_p2p.model.muon import Muon
 from iota_p2p.run.spec import OptimizerSpec
+from iota_p2p_crypto.errors import LocalProtocolError
 
 State = dict[str, Tensor]
 
@@ -54,6 +55,8 @@ class StageOptimizer:
     def step(self, step: int, num_microbatches: int) -> float:
         """Apply the summed gradients of `num_microbatches` as inner step `step`; return their mean's norm."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        if not gradients:
+            raise LocalProtocolError("expected microbatches before a step, got no gradients")
         torch._foreach_div_(gradients, float(num_microbatches))
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.spec.clip_norm:

@@ -38,10 +38,7 @@ def from_bytes(data: bytes, expected: Shapes) -> dict[str, Tensor]:
         MalformedError: if it is no safetensors file, does not hold exactly the expected names and shapes in float32,
             or holds a value that is not finite.
     """
-    try:
-        tensors = safetensors.torch.load(data)
-    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a dtype that torch does not have
-        raise MalformedError("state-file", f"expected a safetensors file, got {error}") from error
+    tensors = tensors_in(data)
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())
         raise MalformedError("state-names", f"expected the stage's {len(expected)} tensors, differing in {odd[:3]}")
@@ -54,6 +51,14 @@ def from_bytes(data: bytes, expected: Shapes) -> dict[str, Tensor]:
         if not bool(tensor.isfinite().all()):
             raise MalformedError("state-range", f"expected finite values in {name}")
     return tensors
+
+
+def tensors_in(data: bytes) -> dict[str, Tensor]:
+    """Return whatever tensors a safetensors file holds; raises MalformedError if it is none."""
+    try:
+        return safetensors.torch.load(data)
+    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a dtype that torch does not have
+        raise MalformedError("state-file", f"expected a safetensors file, got {error}") from error
 
 
 def vector_of(module: nn.Module) -> npt.NDArray[np.float32]:

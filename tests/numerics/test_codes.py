@@ -82,6 +82,18 @@ def test_codes__refuse_another_length(code: Code, extra: int) -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
+def test_codes__write_each_position_by_itself(code: Code) -> None:
+    """A number far larger than all others changes the bytes of its own position and no other."""
+    values = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    spiked = values.clone()
+    spiked[1, 1, 2] = 1000
+    size = code.bytes_per_token(5)
+    before, after = code.encode(values), code.encode(spiked)
+    changed = {index // size for index in range(len(before)) if before[index] != after[index]}
+    assert changed == {4}
+
+
+@pytest.mark.parametrize("code", CODES)
 def test_codes__refuse_to_send_what_is_not_finite(code: Code) -> None:
     values = torch.zeros(SHAPE)
     values[0, 0, 0] = torch.nan

@@ -9,6 +9,7 @@ from iota_p2p.model.compute import StageCompute
 from iota_p2p.model.muon import Muon, orthogonalised
 from iota_p2p.model.optimizer import is_muon, rate_factor
 from iota_p2p.run.spec import OptimizerSpec
+from iota_p2p_crypto.errors import LocalProtocolError, MalformedError
 from tests.numerics.pipelines import SEED, backward, forward, make_plan, make_stages, make_window
 
 
@@ -74,15 +75,25 @@ def test_is_muon__takes_only_matrices_of_blocks() -> None:
     assert chosen == {name for name in names if name.startswith("blocks.") and "norm" not in name}
 
 
-def test_optimizer_state__continues_to_the_same_bits_after_loading() -> None:
+def test_checkpoint__continues_to_the_same_bits() -> None:
     plan = make_plan(cuts=())
     first, second = StageCompute(plan, 0, seed=SEED), StageCompute(plan, 0, seed=SEED)
     first.backward(first.forward(make_window(0)))
     first.step(1)
-    second.stage.load_state_dict(first.stage.state_dict())
-    second.optimizer.load(first.optimizer.state())
-    second.num_steps = first.num_steps
+    second.restore(first.checkpoint())
     for compute in (first, second):
         compute.backward(compute.forward(make_window(1)))
         compute.step(1)
-    assert all(torch.equal(a, b) for a, b in zip(first.stage.parameters(), second.stage.parameters(), strict=True))
+    assert first.checkpoint() == second.checkpoint()
+
+
+def test_checkpoint__is_refused_by_another_stage() -> None:
+    plan = make_plan()
+    with pytest.raises(MalformedError) as caught:
+        StageCompute(plan, 1, seed=SEED).restore(StageCompute(plan, 2, seed=SEED).checkpoint())
+    assert caught.value.rule == "checkpoint"
+
+
+def test_step_without_gradients__is_our_own_mistake() -> None:
+    with pytest.raises(LocalProtocolError, match="no gradients"):
+        StageCompute(make_plan(), 0, seed=SEED).step(1)

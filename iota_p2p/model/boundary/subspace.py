@@ -14,6 +14,7 @@ Shapes: B sequences, T positions, D model width, K message width, O output width
 """
 
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ class _Frame(Fixed):
     """U, and both of its uses."""
 
     def __init__(self, model: ModelSpec, width: int) -> None:
-        super().__init__((model.width, width), orthonormal("subspace.frame", 1.0), _FRAME)
+        super().__init__((model.width, width), orthonormal(_FRAME, 1.0), _FRAME)
 
     def forward(self, z_BTK: Tensor) -> Tensor:
         """Return U z, in the width of the stream."""
@@ -62,31 +63,31 @@ class _Frame(Fixed):
 class _SubspaceEmbedding(nn.Module):
     """The start of the stream: F[token] + U E[token]."""
 
-    def __init__(self, model: ModelSpec, spec: BoundarySpec) -> None:
+    def __init__(self, table: _FixedTable, frame: _Frame, embedding: Table) -> None:
         super().__init__()
-        self.table = _FixedTable(model, spec.token_table_rank)
-        self.frame = _Frame(model, spec.width)
-        self.embedding = Table(model.vocab_size, spec.width, float(model.embedding_std))
+        self.table = table
+        self.frame = frame
+        self.embedding = embedding
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         return torch.as_tensor(self.table(tokens_BT) + self.frame(self.embedding(tokens_BT)))
 
 
 class _SubspaceSender(Sender):
-    def __init__(self, model: ModelSpec, spec: BoundarySpec) -> None:
+    def __init__(self, table: _FixedTable, frame: _Frame) -> None:
         super().__init__()
-        self.table = _FixedTable(model, spec.token_table_rank)
-        self.frame = _Frame(model, spec.width)
+        self.table = table
+        self.frame = frame
 
     def forward(self, h_BTD: Tensor, tokens_BT: Tensor) -> Tensor:
         return self.frame.project(h_BTD - self.table(tokens_BT))
 
 
 class _SubspaceReceiver(Receiver):
-    def __init__(self, model: ModelSpec, spec: BoundarySpec) -> None:
+    def __init__(self, table: _FixedTable, frame: _Frame) -> None:
         super().__init__()
-        self.table = _FixedTable(model, spec.token_table_rank)
-        self.frame = _Frame(model, spec.width)
+        self.table = table
+        self.frame = frame
 
     def forward(self, z_BTK: Tensor, tokens_BT: Tensor, rotary: Rotary) -> Tensor:
         del rotary
@@ -94,25 +95,37 @@ class _SubspaceReceiver(Receiver):
 
 
 class SharedSubspace(Boundary):
-    """K numbers per token in a basis that everybody can draw."""
+    """K numbers per token in a basis that everybody can draw.
+
+    All modules that one instance gives out share one table and one frame.
+    """
 
     def __init__(self, model: ModelSpec, spec: BoundarySpec) -> None:
         super().__init__(model, spec)
         self.forward_code = self.backward_code = bottleneck_code(spec.code_bits)
 
+    @cached_property
+    def _table(self) -> _FixedTable:
+        return _FixedTable(self.model, self.spec.token_table_rank)
+
+    @cached_property
+    def _frame(self) -> _Frame:
+        return _Frame(self.model, self.spec.width)
+
     def sender(self, index: int) -> Sender:
         """Return the projection, which has no weights to train."""
         del index
-        return _SubspaceSender(self.model, self.spec)
+        return _SubspaceSender(self._table, self._frame)
 
     def receiver(self, index: int) -> Receiver:
         """Return the expansion, which has no weights to train."""
         del index
-        return _SubspaceReceiver(self.model, self.spec)
+        return _SubspaceReceiver(self._table, self._frame)
 
     def embedding(self) -> nn.Module:
         """Return the start of the stream, already inside the subspace around F."""
-        return _SubspaceEmbedding(self.model, self.spec)
+        embedding = Table(self.model.vocab_size, self.spec.width, float(self.model.embedding_std))
+        return _SubspaceEmbedding(self._table, self._frame, embedding)
 
     def output_width(self, stage: int) -> int:
         """Return K, but D in the last stage."""
@@ -120,7 +133,7 @@ class SharedSubspace(Boundary):
 
     def expand(self, stage: int) -> nn.Module:
         """Return U, but nothing in the last stage."""
-        return super().expand(stage) if self._is_last(stage) else _Frame(self.model, self.spec.width)
+        return super().expand(stage) if self._is_last(stage) else self._frame
 
     def _is_last(self, stage: int) -> bool:
         return stage == self.model.num_stages - 1
