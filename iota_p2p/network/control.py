@@ -19,13 +19,11 @@ from typing import Any, Final
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from iota_p2p.network.multiaddr import decode_multiaddr, decode_varint, encode_multiaddr, encode_varint
-from iota_p2p_crypto.errors import IotaError, MalformedError, OversizedError, PeerUnavailableError
+from iota_p2p.network.delimited import delimit
+from iota_p2p.network.multiaddr import decode_multiaddr, encode_multiaddr
+from iota_p2p_crypto.errors import IotaError, MalformedError, PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId, peer_id_from_bytes, peer_id_to_bytes
 
-# Largest message either way: a gossip message of 1 MiB and its envelope, or a list of some thousands of peers.
-MAX_CONTROL_BYTES = 2 * 2**20
-_MAX_LENGTH_BYTES = 4  # a varint length under 2**28
 _CIDV1_RAW_SHA256 = bytes.fromhex("01551220")  # CID version 1, codec raw, multihash sha2-256 of 32 bytes
 
 
@@ -103,42 +101,6 @@ def _message_classes() -> dict[str, Any]:
 _MESSAGES: Final = _message_classes()
 
 
-class MessageSplitter:
-    """Cuts received bytes into the bodies of length-delimited messages; whatever follows them is `rest`."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> None:
-        """Take the next received bytes."""
-        self._buffer += data
-
-    def next_body(self) -> bytes | None:
-        """Return the next whole message body, or None until more bytes are fed.
-
-        Raises:
-            OversizedError: if the announced length is over MAX_CONTROL_BYTES.
-            MalformedError: if the length is no varint.
-        """
-        found = decode_varint(self._buffer, 0, _MAX_LENGTH_BYTES)
-        if found is None:
-            return None
-        length, start = found
-        if length > MAX_CONTROL_BYTES:
-            raise OversizedError("control-message", f"expected at most {MAX_CONTROL_BYTES} bytes, got {length}")
-        if len(self._buffer) < start + length:
-            return None
-        body = bytes(self._buffer[start : start + length])
-        del self._buffer[: start + length]
-        return body
-
-    def take_rest(self) -> bytes:
-        """Return and forget the bytes that belong to no message yet: the start of the stream behind them."""
-        rest = bytes(self._buffer)
-        self._buffer.clear()
-        return rest
-
-
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
     """A peer and the transport addresses the daemon names with it (those it could not put in words left out)."""
@@ -155,13 +117,8 @@ class StreamInfo:
     protocol: str
 
 
-def _delimited(message: Any) -> bytes:
-    body: bytes = message.SerializeToString()
-    return encode_varint(len(body)) + body
-
-
 def _request(kind: _Request, **fields: Any) -> bytes:
-    return _delimited(_MESSAGES["Request"](type=int(kind), **fields))
+    return delimit(_MESSAGES["Request"](type=int(kind), **fields).SerializeToString())
 
 
 def identify_request() -> bytes:

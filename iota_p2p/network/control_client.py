@@ -7,8 +7,9 @@ from pathlib import Path
 import trio
 
 from iota_p2p.network import control
-from iota_p2p.network.control import MessageSplitter, PeerInfo
+from iota_p2p.network.control import PeerInfo
 from iota_p2p.network.daemon_stream import ChunkedStream
+from iota_p2p.network.delimited import MessageSplitter
 from iota_p2p_crypto.errors import LocalProtocolError, PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
 

@@ -12,12 +12,12 @@ from enum import Enum
 
 import base58
 
+from iota_p2p.network.delimited import decode_varint, encode_varint
 from iota_p2p_crypto.errors import MalformedError, OversizedError
 from iota_p2p_crypto.identity import PeerId, parse_peer_id
 
 # A relayed DNS address is some 350 bytes; a DNS name at most 255. Longer ones are an attack on our memory.
 MAX_MULTIADDR_BYTES = 1024
-_CONTINUED = 0x80  # the bit of a varint byte that says another one follows
 _MAX_VARINT_BYTES = 3  # codes and lengths here stay under 2**21
 
 
@@ -77,32 +77,6 @@ class PeerAddress:
     def __str__(self) -> str:
         """Write the full multiaddress."""
         return f"{self.transport}/p2p/{self.peer_id}"
-
-
-def encode_varint(number: int) -> bytes:
-    """Return a non-negative number as an unsigned varint (LEB128)."""
-    out = bytearray()
-    while number >= _CONTINUED:
-        out.append(number % _CONTINUED | _CONTINUED)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def decode_varint(data: bytes | bytearray, start: int, max_bytes: int) -> tuple[int, int] | None:
-    """Return (number, position behind it), or None if the bytes end inside it.
-
-    Raises:
-        MalformedError: if it is longer than `max_bytes`.
-    """
-    number = 0
-    for offset, byte in enumerate(data[start : start + max_bytes]):
-        number |= (byte % _CONTINUED) << (7 * offset)
-        if byte < _CONTINUED:
-            return number, start + offset + 1
-    if len(data) - start >= max_bytes:
-        raise MalformedError("varint", f"expected a varint of at most {max_bytes} bytes, got a longer one")
-    return None
 
 
 def encode_multiaddr(text: str) -> bytes:

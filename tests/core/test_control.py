@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iota_p2p.network import control
-from iota_p2p.network.control import MessageSplitter, PeerInfo
-from iota_p2p.network.multiaddr import encode_multiaddr, encode_varint
+from iota_p2p.network.control import PeerInfo
+from iota_p2p.network.delimited import MAX_MESSAGE_BYTES, MessageSplitter, encode_varint
+from iota_p2p.network.multiaddr import encode_multiaddr
 from iota_p2p_crypto.errors import LocalProtocolError, OversizedError, PeerUnavailableError, RemoteProtocolError
 from iota_p2p_crypto.identity import Identity, peer_id_to_bytes
 
@@ -64,7 +65,7 @@ def test_splitter__splits_or_raises_on_any_bytes(data: bytes) -> None:
 
 def test_splitter__refuses_an_announced_length_over_the_limit() -> None:
     splitter = MessageSplitter()
-    splitter.feed(encode_varint(control.MAX_CONTROL_BYTES + 1))
+    splitter.feed(encode_varint(MAX_MESSAGE_BYTES + 1))
     with pytest.raises(OversizedError):
         splitter.next_body()
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iota_p2p.network.multiaddr import PeerAddress, decode_multiaddr, decode_varint, encode_multiaddr, encode_varint
+from iota_p2p.network.delimited import decode_varint, encode_varint
+from iota_p2p.network.multiaddr import PeerAddress, decode_multiaddr, encode_multiaddr
 from iota_p2p_crypto.errors import MalformedError, OversizedError, RemoteProtocolError
 from iota_p2p_crypto.identity import Identity
 

@@ -9,8 +9,8 @@ import trio
 
 from iota_p2p.network import daemon_inbound
 from iota_p2p.network.daemon_inbound import InboundStreams
+from iota_p2p.network.delimited import encode_varint
 from iota_p2p.network.host import HostStream
-from iota_p2p.network.multiaddr import encode_varint
 from iota_p2p_crypto.identity import Identity, PeerId, peer_id_to_bytes
 
 
