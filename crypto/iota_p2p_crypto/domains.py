@@ -39,8 +39,16 @@ ABSENCE = Domain("absence", 1, 1 * _KIB)
 TREE_HEAD = Domain("tree-head", 1, 1 * _KIB, max_signatures=64)  # the log's owner and its cosigners
 # A table of up to 1,000 peers at 150 bytes each.
 SCORE = Domain("score", 1, 256 * _KIB)
+# Three digests, a stage and a direction: 113 bytes.
+RECEIPT = Domain("receipt", 1, 256)
+# Up to 63 receipts of 311 bytes, and 250 bytes about the loss.
+LOSS_RECORD = Domain("loss-record", 1, 24 * _KIB)
+# A digest, a stage, a reason and a length: 100 bytes.
+REFUSAL = Domain("refusal", 1, 256)
+# Some 160 bytes of counts.
+PROGRESS = Domain("progress", 1, 1 * _KIB)
 
-DOMAINS: tuple[Domain, ...] = (ABSENCE, ADVERT, SCORE, TREE_HEAD)
+DOMAINS: tuple[Domain, ...] = (ABSENCE, ADVERT, LOSS_RECORD, PROGRESS, RECEIPT, REFUSAL, SCORE, TREE_HEAD)
 
 DOMAIN_BY_PAYLOAD_TYPE = {domain.payload_type: domain for domain in DOMAINS}
 MAX_PAYLOAD_BYTES = max(domain.max_payload_bytes for domain in DOMAINS)

@@ -68,13 +68,21 @@ WATCH = ProtocolSpec(id="/iota-p2p/watch/1", max_header_bytes=1 * _KIB)
 VIEW = ProtocolSpec(id="/iota-p2p/view/1", max_header_bytes=256 * _KIB, max_payload_bytes=1024 * _KIB)
 # Can you dial me at these addresses: for `iota-p2p doctor`. Dialling twice does no harm.
 DIAL_BACK = ProtocolSpec(id="/iota-p2p/dial-back/1", max_header_bytes=4 * _KIB)
+# One microbatch into the next stage and its gradient back. The header holds up to 63 receipts of 311 bytes, or a
+# loss record with as many; the payload bound is one microbatch of 8 x 2048 tokens, 2048 wide, uncompressed in bf16
+# (each run's own exact length is checked besides). A stage does the work twice when asked twice: not idempotent.
+ACTIVATION = ProtocolSpec(
+    id="/iota-p2p/activation/1", max_header_bytes=32 * _KIB, max_payload_bytes=64 * 1024 * _KIB, idempotent=False
+)
 
-PROTOCOLS: tuple[ProtocolSpec, ...] = (DIAL_BACK, HELLO, PING, VIEW, WATCH)
+PROTOCOLS: tuple[ProtocolSpec, ...] = (ACTIVATION, DIAL_BACK, HELLO, PING, VIEW, WATCH)
 
 # A peer announces itself when something material changes and twice per lifetime (`advert`); a burst covers a
 # restart followed by measuring, choosing a stage and refuting an absence.
 ADVERTS = TopicSpec(name="adverts", version=1, max_bytes=9 * _KIB, messages_per_minute=12, burst=24)
 # A peer watches a handful of others; in a large partition all of them vanish at once.
 ABSENCES = TopicSpec(name="absences", version=1, max_bytes=2 * _KIB, messages_per_minute=30, burst=60)
+# A peer counts its work on each of its stages every few seconds; a lone peer may hold all 64 of them.
+PROGRESS = TopicSpec(name="progress", version=1, max_bytes=2 * _KIB, messages_per_minute=60, burst=64)
 
-TOPICS: tuple[TopicSpec, ...] = (ABSENCES, ADVERTS)
+TOPICS: tuple[TopicSpec, ...] = (ABSENCES, ADVERTS, PROGRESS)

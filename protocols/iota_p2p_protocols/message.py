@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Protocol, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.functional_validators import AfterValidator
 
+from iota_p2p_crypto.canonical import CanonicalValue
 from iota_p2p_crypto.domains import Domain
 from iota_p2p_crypto.envelope import Verified, open_envelope, seal
 from iota_p2p_crypto.identity import Identity, PeerId, parse_peer_id
@@ -61,7 +62,7 @@ class Message(BaseModel):
                 "message-field", f"expected a valid {cls.__name__}: {where:.80}: {first['msg']:.120}"
             ) from error
 
-    def to_fields(self) -> dict[str, Any]:
+    def to_fields(self) -> CanonicalValue:
         """Return the value to encode."""
         return self.model_dump()
 
