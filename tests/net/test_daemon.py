@@ -34,6 +34,25 @@ async def test_stream__echoes_16_mib_and_half_closes() -> None:
         await outbound.stream.aclose()
 
 
+async def test_stream__loses_nothing_when_the_handler_has_not_read_to_the_end() -> None:
+    """What it announced as complete arrives, although its socket is closed with bytes unread."""
+    reply = bytes(300_000)
+
+    async def answer_early(inbound: HostStream) -> None:
+        await inbound.stream.receive_some(1)
+        await inbound.stream.send_all(reply)
+        await inbound.stream.send_eof()
+
+    async with open_hosts(2) as (one, two):
+        await two.handle(ECHO, answer_early)
+        for _ in range(20):
+            outbound = await one.open_stream(two.peer_id, ECHO)
+            async with outbound.stream:
+                await outbound.stream.send_all(b"a question longer than the handler cares to read")
+                await outbound.stream.send_eof()
+                assert len(await receive_all(outbound.stream)) == len(reply)
+
+
 async def test_connections__name_both_ends() -> None:
     async with open_hosts(2) as (one, two):
         assert [connection.peer_id for connection in await one.connections()] == [two.peer_id]

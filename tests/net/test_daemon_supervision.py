@@ -104,6 +104,18 @@ async def test_killed_daemon__is_whole_again_within_five_seconds() -> None:
         assert await one.addresses() == addresses
 
 
+async def test_killed_daemon__dials_its_neighbours_again() -> None:
+    """By itself: neither end has bootstrap peers."""
+    with trio.fail_after(10):
+        async with open_daemon_host(identity(1), LOOPBACK) as one, open_daemon_host(identity(2), LOOPBACK) as two:
+            await one.connect((await two.addresses())[0])
+            old_pid = one.daemon_pid
+            kill_daemon(one)
+            await wait_until(lambda: one.daemon_pid not in {old_pid, None})
+            with trio.fail_after(5):
+                await wait_connected(one, two)
+
+
 async def test_killed_daemon__breaks_streams_and_requests_instead_of_hanging() -> None:
     async def wait(_: HostStream) -> None:
         await trio.sleep_forever()
