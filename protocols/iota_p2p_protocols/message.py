@@ -90,18 +90,20 @@ class SignedMessage(Message):
 
         Raises:
             WrongRunError: if it belongs to another run.
-            StaleError: if it has expired, comes from the future, or lives longer than its kind may.
+            MalformedError: if it lives longer than its kind may, or not at all.
+            StaleError: if it comes from the future or has expired.
         """
         if self.run_id != run_id:
             raise WrongRunError("run-id", f"expected run {run_id.hex()[:16]}, got {self.run_id.hex()[:16]}")
+        # No clock is to blame for this one, so it is not staleness, which gossip forgives.
+        if not 0 < self.expires_s - self.issued_s <= self.max_lifetime_s:
+            raise MalformedError(
+                "lifetime", f"expected 1 to {self.max_lifetime_s} s of life, got {self.expires_s - self.issued_s}"
+            )
         if self.issued_s > now_s + MAX_CLOCK_SKEW_S:
             raise StaleError("issued-in-future", f"expected a time up to {now_s:.0f}, got {self.issued_s}")
         if self.expires_s <= now_s:
             raise StaleError("expired", f"expected an expiry after {now_s:.0f}, got {self.expires_s}")
-        if not 0 < self.expires_s - self.issued_s <= self.max_lifetime_s:
-            raise StaleError(
-                "lifetime", f"expected 1 to {self.max_lifetime_s} s of life, got {self.expires_s - self.issued_s}"
-            )
 
 
 M = TypeVar("M", bound=SignedMessage)

@@ -7,11 +7,12 @@ from pydantic import ValidationError
 
 from iota_p2p_crypto.domains import ABSENCE, Domain
 from iota_p2p_crypto.identity import Identity
-from iota_p2p_protocols.errors import MalformedError
+from iota_p2p_protocols.errors import IgnoreError, MalformedError, RejectError
 from iota_p2p_protocols.message import (
     DigestField,
     PeerIdField,
     SignedMessage,
+    open_gossip,
     open_message,
     seal_message,
 )
@@ -69,3 +70,35 @@ def test_message__is_refused_when_it_is_no_map_of_its_fields(fields: Any) -> Non
 def test_message__cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         NOTE.sequence = 2  # type: ignore[misc]  # that it may not is what is tested
+
+
+SEALED = seal_message(NOTE, ME)
+SOMEBODY = Identity.from_seed(bytes(range(32)))
+
+
+def test_gossip__opens_for_its_author() -> None:
+    assert open_gossip(SEALED, ME.peer_id, Note, run_id=RUN, now_s=NOW_S).payload == NOTE
+
+
+@pytest.mark.parametrize(("rule", "now_s"), [("expired", NOW_S + 60), ("issued-in-future", NOW_S - 31)])
+def test_gossip__is_ignored_when_only_a_clock_is_wrong(rule: str, now_s: float) -> None:
+    with pytest.raises(IgnoreError) as caught:
+        open_gossip(SEALED, ME.peer_id, Note, run_id=RUN, now_s=now_s)
+    assert caught.value.rule == rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "data", "author", "run_id"),
+    [
+        ("gossip-author", SEALED, SOMEBODY, RUN),
+        ("run-id", SEALED, ME, bytes(32)),
+        ("lifetime", seal_message(NOTE.model_copy(update={"expires_s": NOW_S + 61}), ME), ME, RUN),
+        ("signature", SEALED[:-1] + bytes([SEALED[-1] ^ 1]), ME, RUN),
+    ],
+)
+def test_gossip__is_rejected_when_its_author_breaks_a_rule(
+    rule: str, data: bytes, author: Identity, run_id: bytes
+) -> None:
+    with pytest.raises(RejectError) as caught:
+        open_gossip(data, author.peer_id, Note, run_id=run_id, now_s=NOW_S)
+    assert caught.value.rule == rule

@@ -193,6 +193,7 @@ def _messages() -> list[Case]:
         case("lives a second too long", "lifetime", expires_s=NOW_S + 3601),
         case("expires as it is issued", "lifetime", issued_s=NOW_S + 20, expires_s=NOW_S + 20),
         case("expires before it is issued", "lifetime", issued_s=NOW_S + 20, expires_s=NOW_S + 10),
+        case("lifetime is judged before time", "lifetime", expires_s=NOW_S + 3601, now_s=NOW_S + 9999),
         case("run is judged before time", "run-id", run_id=OTHER_RUN, now_s=NOW_S + 9999),
         case("run id of 31 bytes", "message-field") | _with(fields | {"run_id": RUN[1:]}),
         case("negative sequence", "message-field", sequence=-1),
