@@ -1,0 +1,87 @@
+"""One stage held by this peer: its weights, its work log, and the inner step after every so many microbatches.
+
+Everything here runs on the compute lane, one call at a time; nothing here awaits.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from iota_p2p.model.compute import Held, StageCompute
+from iota_p2p.run.data import RunData
+from iota_p2p.run.spec import RunSpec
+from iota_p2p_protocols.chain import StageInput
+from iota_p2p_protocols.work_log import Backward, Forward, InnerStep, WorkLog
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A forward pass that waits for its gradient.
+
+    Attributes:
+        work: what it is about.
+        epoch: in which it was logged.
+        position: of its entry in that epoch's log.
+        held: the graph and the payload to send.
+    """
+
+    work: StageInput
+    epoch: int
+    position: int
+    held: Held
+
+
+class HeldStage:
+    """A stage and what was done with it in this epoch."""
+
+    def __init__(self, spec: RunSpec, index: int, data: RunData, compute: StageCompute) -> None:
+        self.spec = spec
+        self.index = index
+        self.compute = compute
+        self.epoch = 0
+        self.log = WorkLog()
+        self.num_backwards = 0  # since it is held, for throughput
+        self._data = data
+        self._since_step = 0
+        self._steps_in_epoch = 0
+
+    def start_epoch(self, epoch: int) -> None:
+        """Begin an epoch's log. The gradients of an unfinished inner step are dropped: no log would hold them all.
+
+        Microbatches that are under way stay of use. When their gradients come, their forwards are run again, with
+        the epoch's weights, and logged in its log, so that it replays from these weights alone.
+        """
+        self.epoch = epoch
+        self.log = WorkLog()
+        self.compute.optimizer.forget_gradients()
+        self.compute.weights_changed()
+        self._since_step = 0
+        self._steps_in_epoch = 0
+
+    def forward(self, work: StageInput, payload: bytes | None) -> Passed:
+        """Run a microbatch forward; raises as `StageCompute.forward`."""
+        held = self.compute.forward(self._window(work), payload)
+        return Passed(work, self.epoch, self._log_forward(work), held)
+
+    def backward(self, passed: Passed, gradient: bytes | None, in_digest: bytes) -> bytes | None:
+        """Run it backward, and take an inner step when it is time; raises as `StageCompute.backward`."""
+        back = self.compute.backward(passed.held, gradient)
+        position = passed.position if passed.epoch == self.epoch else self._log_forward(passed.work)
+        self.log.append(Backward(forward=position, in_digest=in_digest))
+        self.num_backwards += 1
+        self._since_step += 1
+        if self._since_step == self.spec.epoch.microbatches_per_step:
+            self._take_step()
+        return back
+
+    def _log_forward(self, work: StageInput) -> int:
+        return self.log.append(Forward(microbatch=work.microbatch, in_digest=work.in_digest))
+
+    def _take_step(self) -> None:
+        self.compute.step(self._since_step)
+        self.log.append(InnerStep(number=self._steps_in_epoch))
+        self._steps_in_epoch += 1
+        self._since_step = 0
+
+    def _window(self, work: StageInput) -> torch.Tensor:
+        return torch.from_numpy(self._data.training_window(work.microbatch))

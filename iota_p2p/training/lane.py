@@ -1,0 +1,124 @@
+"""The compute lane: one device, one piece of work at a time, backward first.
+
+A backward frees a held graph and a slot all the way up the pipeline; a forward takes one. So whoever waits with a
+backward goes before everybody who waits with a forward, and within a kind the order is that of arrival.
+"""
+
+import heapq
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from enum import IntEnum
+from typing import TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class Priority(IntEnum):
+    """What goes first; the lower value wins."""
+
+    BACKWARD = 0
+    FORWARD = 1
+    BACKGROUND = 2  # evaluation, saving: whenever nothing that others wait for is there
+
+
+class Lane(ABC):
+    """One device's queue; bounded by the stages' slots, whose holders are the only ones who wait here."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, tuple[int, ...] | int, int, trio.Event]] = []
+        self._arrivals = 0
+        self._busy = False
+        self.busy_s = 0.0  # time spent working, for the share of it that others waited
+
+    @property
+    def queue_length(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    @abstractmethod
+    async def run(self, priority: Priority, work: Callable[[], T], order: tuple[int, ...] | int = 0) -> T:
+        """Do a piece of work when its turn comes; cancelling while it waits drops it, later lets it finish.
+
+        `order` breaks ties among those of one priority that wait at the same time, before arrival does.
+        """
+
+    @asynccontextmanager
+    async def _turn(self, priority: Priority, order: tuple[int, ...] | int) -> AsyncIterator[None]:
+        self._arrivals += 1
+        turn = trio.Event()
+        ticket = (int(priority), order, self._arrivals, turn)
+        heapq.heappush(self._waiting, ticket)
+        try:
+            await self._arrived()
+            self._next()
+            await turn.wait()
+        except trio.Cancelled:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+                heapq.heapify(self._waiting)
+            elif turn.is_set():
+                self._done()
+            raise
+        try:
+            yield
+        finally:
+            self._done()
+
+    async def _arrived(self) -> None:
+        """Wait until everybody who arrives at this moment is in the queue; nothing to wait for in real time."""
+        await trio.lowlevel.checkpoint()
+
+    def _next(self) -> None:
+        if not self._busy and self._waiting:
+            self._busy = True
+            heapq.heappop(self._waiting)[3].set()
+
+    def _done(self) -> None:
+        self._busy = False
+        self._next()
+
+
+class ThreadLane(Lane):
+    """A lane whose work runs in a worker thread, so that the network goes on meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limiter = trio.CapacityLimiter(1)
+
+    async def run(self, priority: Priority, work: Callable[[], T], order: tuple[int, ...] | int = 0) -> T:
+        """See `Lane.run`."""
+        async with self._turn(priority, order):
+            start_s = trio.current_time()
+            try:
+                return await trio.to_thread.run_sync(work, limiter=self._limiter)
+            finally:
+                self.busy_s += trio.current_time() - start_s
+
+
+class SimulatedLane(Lane):
+    """A lane on the virtual clock: work is done at once and then takes `cost_s` of virtual time.
+
+    Threads and trio's virtual clock do not mix. The order of everybody who arrives within `TICK_S` is that of
+    `order`, not of trio's shuffled scheduler, so that one seed gives one result.
+    """
+
+    TICK_S = 1e-6
+
+    def __init__(self, cost_s: Callable[[Priority], float]) -> None:
+        super().__init__()
+        self._cost_s = cost_s
+
+    async def run(self, priority: Priority, work: Callable[[], T], order: tuple[int, ...] | int = 0) -> T:
+        """See `Lane.run`."""
+        async with self._turn(priority, order):
+            result = work()
+            cost_s = self._cost_s(priority)
+            self.busy_s += cost_s
+            await trio.sleep(cost_s)
+            return result
+
+    async def _arrived(self) -> None:
+        await trio.sleep(self.TICK_S)

@@ -1,0 +1,138 @@
+"""The pathway: calling a replica of the next stage, and the next replica if that one cannot.
+
+The caller keeps its activation until the gradient is back, so whatever happens behind it, nothing is lost: a replica
+that dies, lies, declines or is too slow is passed over in the order that was drawn. When all have been tried, the
+round begins anew after a pause, for as long as the caller's own caller has patience.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from random import Random
+
+import trio
+
+from iota_p2p.network.streams import Request, Response, Streams
+from iota_p2p.run.data import epoch_seed
+from iota_p2p.training.work_share import WorkShare
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.activation import (
+    ActivationRequest,
+    ActivationResponse,
+    Answered,
+    build_request,
+    receive_response,
+)
+from iota_p2p_protocols.chain import StageInput
+from iota_p2p_protocols.errors import PeerUnavailableError, RefusedError, RemoteProtocolError
+from iota_p2p_protocols.ids import ACTIVATION
+from iota_p2p_protocols.microbatch import live_epochs
+from iota_p2p_protocols.patience import Patience
+from iota_p2p_protocols.refusal import check_refusal, open_refusal
+from iota_p2p_protocols.routing import draw_order
+
+# Pauses between rounds over all replicas: a busy stage frees a slot every few milliseconds, an empty one takes
+# seconds to be filled.
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 1.0
+# A replica that broke a rule is not called again for this long, whatever the draw says.
+SHUN_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+LocalCall = Callable[[PeerId, Request], Awaitable[Response]]
+
+
+class DeclinedError(Exception):
+    """A replica declined with a signed refusal; the caller goes on to the next."""
+
+
+@dataclass(slots=True)
+class Pathway:
+    """Calls the next stage.
+
+    Attributes:
+        share: what we hold, and who holds the rest.
+        streams: how others are called.
+        rng: for jitter in pauses.
+        offence: told of every peer that broke a rule.
+        local: answers calls to ourselves, when we hold the next stage too; set by whoever builds both.
+    """
+
+    share: WorkShare
+    streams: Streams
+    rng: Random
+    offence: Callable[[PeerId, RemoteProtocolError], None]
+    local: LocalCall | None = None
+    _patience: dict[int, Patience] = field(default_factory=dict)
+    _shunned_until_s: dict[PeerId, float] = field(default_factory=dict)
+
+    async def call_next(self, work: StageInput, payload: bytes) -> tuple[bytes, bytes]:
+        """Send our activation to the next stage; return the gradient and the loss record's envelope.
+
+        Goes on until an answer was checked; the caller's own caller has its own patience and cancels.
+
+        Raises:
+            PeerUnavailableError: once the microbatch's epoch is over, because nobody takes it any more.
+        """
+        request = build_request(work, payload, self.share.identity)
+        self.share.payloads.add(self.share.epoch, payload)
+        pause_s = FIRST_PAUSE_S
+        while work.microbatch.epoch in live_epochs(self.share.epoch):
+            for callee in self._order(work, request.stage):
+                gradient = await self._try(callee, request, work, payload)
+                if gradient is not None:
+                    return gradient
+                self.share.counts.retried += 1
+            self.share.waiting_for = f"a replica of stage {request.stage}"
+            await trio.sleep(pause_s * self.rng.uniform(0.5, 1.0))
+            pause_s = min(2 * pause_s, LAST_PAUSE_S)
+        raise PeerUnavailableError(f"epoch {work.microbatch.epoch} closed before stage {request.stage} could take it")
+
+    def _order(self, work: StageInput, stage: int) -> list[PeerId]:
+        seed = epoch_seed(self.share.terms.run_id, work.microbatch.epoch)
+        draw = draw_order(seed, work.digest, stage, self.share.routes.replicas(stage))
+        now_s = trio.current_time()
+        return [peer_id for peer_id in draw.order if self._shunned_until_s.get(peer_id, now_s) <= now_s]
+
+    async def _try(
+        self, callee: PeerId, request: ActivationRequest, work: StageInput, payload: bytes
+    ) -> tuple[bytes, bytes] | None:
+        """Call one replica; None if it was to no avail, for whatever reason."""
+        patience = self._patience.setdefault(request.stage, Patience())
+        start_s = trio.current_time()
+        try:
+            with trio.fail_after(patience.timeout_s()):
+                response = await self._call(callee, request, payload)
+            gradient = bytes(response.payload)
+            answered = self._check(response, gradient, callee, request, work)
+        except (trio.TooSlowError, PeerUnavailableError, RefusedError, DeclinedError) as error:
+            if isinstance(error, trio.TooSlowError):
+                patience.record(trio.current_time() - start_s)
+            _log.debug("stage not reached", extra={"stage": request.stage, "peer": callee, "reason": str(error)})
+            return None
+        except RemoteProtocolError as error:
+            self._shunned_until_s[callee] = trio.current_time() + SHUN_S
+            self.offence(callee, error)
+            return None
+        patience.record(trio.current_time() - start_s)
+        self.share.waiting_for = ""
+        self.share.payloads.add(self.share.epoch, gradient)
+        return gradient, answered.record.envelope_bytes
+
+    async def _call(self, callee: PeerId, request: ActivationRequest, payload: bytes) -> Response:
+        sent = Request(request.to_fields(), payload)
+        if callee == self.share.identity.peer_id:
+            assert self.local is not None  # noqa: S101 - set when the peer was put together
+            return await self.local(callee, sent)
+        self.share.counts.activation_bytes += len(payload)
+        return await self.streams.call(callee, ACTIVATION, sent)
+
+    def _check(
+        self, response: Response, gradient: bytes, callee: PeerId, request: ActivationRequest, work: StageInput
+    ) -> Answered:
+        header = ActivationResponse.from_fields(response.header)
+        if header.refusal:
+            refusal = open_refusal(header.refusal)
+            check_refusal(refusal, callee, work.digest, request.stage)
+            raise DeclinedError(refusal.payload.reason)
+        return receive_response(header, gradient, callee, request=request, work=work, terms=self.share.terms)

@@ -1,0 +1,130 @@
+"""The stage worker: takes microbatches for the stages we hold, and answers when their gradients are back.
+
+One microbatch is one nested call. While it is open it holds one of its stage's slots; slots are counted per stage,
+so that waits only ever point down the pipeline and a peer that holds two stages cannot block itself.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+
+from iota_p2p.model.boundary.codes import DivergedError
+from iota_p2p.network.streams import Request, Response
+from iota_p2p.training.held_stage import HeldStage, Passed
+from iota_p2p.training.lane import Priority
+from iota_p2p.training.pathway import Pathway
+from iota_p2p.training.work_share import WorkShare
+from iota_p2p_crypto.digest import digest
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.activation import (
+    ActivationRequest,
+    ActivationResponse,
+    SeenReceipts,
+    build_response,
+    receive_request,
+)
+from iota_p2p_protocols.chain import StageInput
+from iota_p2p_protocols.loss_record import loss_micronats, open_loss_record, seal_loss_record
+from iota_p2p_protocols.microbatch import MicrobatchId
+from iota_p2p_protocols.refusal import MAX_QUEUE_LENGTH, Reason, Refusal, reason_to_refuse, seal_refusal
+
+# Microbatches under way on one stage: enough to keep the lane busy while gradients come back through up to eight
+# stages, few enough that their graphs fit. One more is refused as `busy` and finds another replica.
+SLOTS_PER_STAGE = 8
+
+
+@dataclass(slots=True)
+class StageWorker:
+    """Serves the stages of a work share.
+
+    Attributes:
+        share: what we hold.
+        pathway: how we call the next stage.
+    """
+
+    share: WorkShare
+    pathway: Pathway
+    _seen: SeenReceipts = field(default_factory=SeenReceipts)
+    _under_way: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def under_way(self) -> int:
+        """Microbatches we have not answered yet."""
+        return self._under_way.total()
+
+    async def answer(self, caller: PeerId, request: Request) -> Response:
+        """Answer one call; raises RemoteProtocolError if the caller broke a rule."""
+        header = ActivationRequest.from_fields(request.header)
+        payload = bytes(request.payload)
+        reason = self._reason_to_refuse(header.microbatch, header.stage)
+        if reason is not None:
+            return self._refuse(header, reason)
+        work = receive_request(header, payload, caller, self.share.terms, self._seen)
+        self.share.payloads.add(self.share.epoch, payload)
+        try:
+            gradient, response = await self.work_on(work, payload)
+        except DivergedError:
+            return self._refuse(header, "no-loss")
+        assert gradient is not None  # noqa: S101 - only stage 0 has nothing to send back, and nobody calls it
+        self.share.payloads.add(self.share.epoch, gradient)
+        self.share.counts.gradient_bytes += len(gradient)
+        return Response(response.to_fields(), gradient)
+
+    async def work_on(self, work: StageInput, payload: bytes | None) -> tuple[bytes | None, ActivationResponse]:
+        """Run a microbatch through our stage and everything behind it; return its gradient and what we sign of it.
+
+        Cancelling it drops the microbatch here; the peers behind notice by themselves.
+
+        Raises:
+            PeerUnavailableError: if nobody behind us could take it in time.
+            MalformedError, DivergedError: if the payload or the numbers are no good.
+        """
+        stage = self.share.stages[work.stage]
+        order = (work.microbatch.epoch, work.microbatch.counter, work.stage)
+        self._under_way[work.stage] += 1
+        try:
+            passed = await self.share.lane.run(Priority.FORWARD, partial(stage.forward, work, payload), order)
+            if stage.compute.stage.is_last:
+                gradient_in, loss_record = None, self._loss_record(stage, passed)
+                in_digest = open_loss_record(loss_record).digest
+            else:
+                assert passed.held.payload is not None  # noqa: S101 - every stage but the last sends one
+                gradient_in, loss_record = await self.pathway.call_next(work, passed.held.payload)
+                in_digest = digest(gradient_in)
+            go_back = partial(stage.backward, passed, gradient_in, in_digest)
+            gradient = await self.share.lane.run(Priority.BACKWARD, go_back, order)
+            return gradient, build_response(work, in_digest, gradient or b"", loss_record, self.share.identity)
+        finally:
+            self._under_way[work.stage] -= 1
+
+    def _reason_to_refuse(self, microbatch: MicrobatchId, stage: int) -> Reason | None:
+        return reason_to_refuse(
+            microbatch,
+            stage,
+            epoch=self.share.epoch,
+            held=self.share.stages,
+            draining=self.share.draining,
+            free_slots=SLOTS_PER_STAGE - self._under_way[stage],
+        )
+
+    def _refuse(self, header: ActivationRequest, reason: Reason) -> Response:
+        refusal = Refusal(
+            microbatch=header.microbatch.digest(self.share.terms.run_id),
+            stage=header.stage,
+            reason=reason,
+            queue_length=min(self.share.lane.queue_length, MAX_QUEUE_LENGTH),
+        )
+        return Response(ActivationResponse(refusal=seal_refusal(refusal, self.share.identity)).to_fields())
+
+    def _loss_record(self, stage: HeldStage, passed: Passed) -> bytes:
+        assert passed.held.loss is not None  # noqa: S101 - the last stage's forward has one
+        loss = loss_micronats(passed.held.loss)
+        if loss is None:
+            raise DivergedError(f"expected a loss a record can state, got {passed.held.loss} nats")
+        return seal_loss_record(
+            passed.work,
+            loss,
+            self.share.tokens_per_microbatch,
+            run_id=self.share.terms.run_id,
+            signer=self.share.identity,
+        )

@@ -1,0 +1,75 @@
+"""`WorkShare`: what every part of training works with, and the counts it keeps."""
+
+from dataclasses import dataclass, field
+
+from iota_p2p.run.data import RunData
+from iota_p2p.run.spec import RunSpec
+from iota_p2p.training.held_stage import HeldStage
+from iota_p2p.training.lane import Lane
+from iota_p2p.training.payload_store import PayloadStore
+from iota_p2p.training.routes import Routes
+from iota_p2p_crypto.identity import Identity
+from iota_p2p_protocols.activation import ActivationTerms
+
+
+@dataclass(slots=True)
+class Counts:
+    """What went through this peer since it started.
+
+    Attributes:
+        sent: microbatches it started as a source.
+        completed: of those, the ones whose gradient came back.
+        retried: calls that failed or were declined and were made again to another replica, or later.
+        lost: microbatches of its own it had to give up.
+        activation_bytes: encoded activations it sent.
+        gradient_bytes: encoded gradients it sent.
+        tokens: in the microbatches completed.
+        loss_nats: moving average of the loss of its own microbatches; None before the first.
+    """
+
+    sent: int = 0
+    completed: int = 0
+    retried: int = 0
+    lost: int = 0
+    activation_bytes: int = 0
+    gradient_bytes: int = 0
+    tokens: int = 0
+    loss_nats: float | None = None
+
+
+@dataclass(slots=True)
+class WorkShare:
+    """A peer's share in a run's work.
+
+    Attributes:
+        identity: who we are.
+        spec: the run.
+        terms: what both ends of a call know beforehand.
+        data: the run's tokens.
+        lane: our device.
+        routes: who else holds what.
+        payloads: what we sent and received lately.
+        stages: the stages we hold, by index.
+        epoch: the epoch we are in.
+        draining: True once we take no new microbatches.
+        counts: for people and benchmarks.
+        waiting_for: what we are waiting for, in words for people; empty if for nothing.
+    """
+
+    identity: Identity
+    spec: RunSpec
+    terms: ActivationTerms
+    data: RunData
+    lane: Lane
+    routes: Routes
+    payloads: PayloadStore
+    stages: dict[int, HeldStage] = field(default_factory=dict)
+    epoch: int = 0
+    draining: bool = False
+    counts: Counts = field(default_factory=Counts)
+    waiting_for: str = ""
+
+    @property
+    def tokens_per_microbatch(self) -> int:
+        """How many tokens a microbatch has."""
+        return self.spec.epoch.microbatch_size * self.spec.model.sequence_length
