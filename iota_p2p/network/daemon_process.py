@@ -76,6 +76,8 @@ class DaemonProcess:
             *lines, partial = (partial + data).split(b"\n")
             partial = partial[:_KEPT_LINE_BYTES]
             self._lines.extend(line[:_KEPT_LINE_BYTES] for line in lines)
+        if partial:
+            self._lines.append(partial)
         await self._reap()
 
     async def _reap(self) -> None:

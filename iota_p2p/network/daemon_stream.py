@@ -80,17 +80,18 @@ class ChunkedStream(trio.abc.HalfCloseableStream):
         self._send_ended = True
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return received bytes, or none after the other end's `send_eof`.
+        """Return received bytes, or none after the other end's `send_eof`; cancelling loses nothing.
 
         Raises:
             BrokenResourceError: if the bytes stop without an announced end.
         """
         if self._closed:
             raise trio.ClosedResourceError("expected an open stream, got a closed one")
+        if self._receive_ended or self._offset < len(self._received):
+            await trio.lowlevel.checkpoint()  # nothing below may have to wait
         if not self._remaining and not self._receive_ended:
             await self._start_chunk()
         if self._receive_ended:
-            await trio.lowlevel.checkpoint()
             return b""
         if self._offset == len(self._received):
             self._received, self._offset = await self._receive_transport(), 0
@@ -102,14 +103,11 @@ class ChunkedStream(trio.abc.HalfCloseableStream):
         return self._received[start : start + size]
 
     async def _start_chunk(self) -> None:
-        header = self._received[self._offset : self._offset + _LENGTH_BYTES]
-        self._offset += len(header)
-        while len(header) < _LENGTH_BYTES:
-            missing = _LENGTH_BYTES - len(header)
-            self._received = await self._receive_transport()
-            header += self._received[:missing]
-            self._offset = min(missing, len(self._received))
-        self._remaining = int.from_bytes(header, "big")
+        while len(self._received) - self._offset < _LENGTH_BYTES:
+            more = await self._receive_transport()  # cancelled here, nothing is lost
+            self._received, self._offset = self._received[self._offset :] + more, 0
+        start, self._offset = self._offset, self._offset + _LENGTH_BYTES
+        self._remaining = int.from_bytes(self._received[start : self._offset], "big")
         self._receive_ended = not self._remaining
 
     async def _receive_transport(self) -> bytes:

@@ -15,7 +15,7 @@ import trio
 from iota_p2p.network.daemon import DaemonHost, open_daemon_host
 from iota_p2p.network.daemon_binary import find_daemon
 from iota_p2p.network.daemon_config import DaemonConfig
-from iota_p2p.network.host import HostStream
+from iota_p2p.network.host import Host, HostStream
 from iota_p2p_crypto.errors import PeerUnavailableError, UserError
 from tests.net.daemons import ECHO, LOOPBACK, echo, identity, open_hosts
 
@@ -62,7 +62,7 @@ async def wait_until(condition: Callable[[], bool]) -> None:
         await trio.sleep(0.01)
 
 
-async def wait_connected(one: DaemonHost, two: DaemonHost) -> None:
+async def wait_connected(one: Host, two: Host) -> None:
     """Without dialling."""
     while True:
         with suppress(PeerUnavailableError):
@@ -175,7 +175,7 @@ async def test_daemon_that_keeps_dying__user_error_with_its_last_words(tmp_path:
 
 async def test_daemon_that_does_not_start__user_error_with_its_last_words(tmp_path: Path) -> None:
     binary = tmp_path / "p2pd"
-    binary.write_text("#!/bin/sh\necho 'wrong machine' >&2\nexit 3\n", encoding="ascii")
+    binary.write_text("#!/bin/sh\nprintf 'wrong machine' >&2\nexit 3\n", encoding="ascii")
     binary.chmod(0o700)
     with trio.fail_after(5), pytest.raises(UserError, match="wrong machine"):
         async with open_daemon_host(identity(1), DaemonConfig(binary=binary)):

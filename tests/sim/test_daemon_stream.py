@@ -107,6 +107,20 @@ async def test_chunked_stream__refuses_two_senders_at_once() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_chunked_stream__loses_nothing_when_receiving_is_cancelled() -> None:
+    """Even in the middle of a length."""
+    left, right = trio.testing.memory_stream_pair()
+    receiver = ChunkedStream(right)
+    for piece in (b"\0\0", b"\0"):
+        await left.send_all(piece)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receiver.receive_some)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    await left.send_all(b"\x05hello")
+    assert await receiver.receive_some() == b"hello"
+
+
 async def test_chunked_stream__lingers_after_its_end_until_the_other_end_closes() -> None:
     one, two = chunked_pair()
     await one.linger()  # returns at once: no end was announced
