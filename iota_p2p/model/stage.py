@@ -43,10 +43,11 @@ class Stage(nn.Module):
             self._fill(seed)
 
     def _fill(self, seed: int) -> None:
+        places = {"sender": f"boundary.{self.index}.sender", "receiver": f"boundary.{self.index - 1}.receiver"}
         for path, module in self.named_modules():
             if isinstance(module, Seeded):
-                name = path.replace("sender.", f"boundary.{self.index}.sender.", 1)
-                module.fill(seed, name.replace("receiver.", f"boundary.{self.index - 1}.receiver.", 1))
+                part, dot, rest = path.partition(".")
+                module.fill(seed, f"{places.get(part, part)}{dot}{rest}")
 
     def forward(self, tokens_BT: Tensor, message_BTK: Tensor | None) -> Tensor:
         """Return the message to the next stage, B x T x K, or the logits, B x T x V; float32.

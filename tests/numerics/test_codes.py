@@ -94,6 +94,12 @@ def test_codes__write_each_position_by_itself(code: Code) -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
+def test_codes__send_what_the_receiver_accepts_however_large(code: Code) -> None:
+    values = code.decode(code.encode(torch.full(SHAPE, -1e30)), SHAPE)
+    assert bool((values < -0.9).all())
+
+
+@pytest.mark.parametrize("code", CODES)
 def test_codes__refuse_to_send_what_is_not_finite(code: Code) -> None:
     values = torch.zeros(SHAPE)
     values[0, 0, 0] = torch.nan

@@ -120,6 +120,18 @@ def test_evaluate__gives_the_bytes_of_forward() -> None:
     assert compute.evaluate(make_window()).payload == compute.forward(make_window()).payload
 
 
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_stage__survives_the_largest_numbers_a_neighbour_can_send(boundary: str) -> None:
+    """Every bit of a quantised message set, or the largest float32 or bfloat16 in range, everywhere."""
+    compute = StageCompute(make_plan(boundary), 1, seed=SEED)
+    joint = compute.stage.boundary
+    largest = torch.full((2, 16, joint.message_width), 1e9)
+    held = compute.forward(make_window(), joint.forward_code.encode(largest))
+    compute.backward(held, joint.backward_code.encode(largest))
+    compute.step(1)
+    assert all(bool(p.isfinite().all()) for p in compute.stage.parameters())
+
+
 def test_forward__refuses_a_payload_of_the_wrong_length() -> None:
     compute = StageCompute(make_plan("subspace:4:8"), 1, seed=SEED)
     with pytest.raises(MalformedError, match="160 bytes") as caught:
