@@ -1,6 +1,6 @@
 """The real host, with real daemons on loopback."""
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 import trio
@@ -9,6 +9,7 @@ from iota_p2p.network.daemon import DaemonHost, open_daemon_host
 from iota_p2p.network.daemon_config import DaemonConfig
 from iota_p2p.network.host import GossipMessage, HostStream
 from iota_p2p_crypto.errors import LocalProtocolError, MalformedError, PeerUnavailableError, UserError
+from iota_p2p_crypto.identity import PeerId
 from tests.net.daemons import ECHO, LOOPBACK, echo, identity, open_hosts, receive_all
 
 pytestmark = pytest.mark.net
@@ -164,11 +165,16 @@ async def test_gossip__can_be_subscribed_again_after_the_last_subscriber_left() 
 
 
 async def test_providers__are_found_by_peers_that_do_not_know_them() -> None:
+    """Once the routing tables have filled: a newcomer's first announcement may reach nobody who is asked."""
     async with open_hosts(4) as (one, two, three, four):
-        await two.provide(b"k" * 32)
-        await three.provide(b"k" * 32)
-        assert set(await four.find_providers(b"k" * 32, 10)) == {two.peer_id, three.peer_id}
-        assert set(await two.find_providers(b"k" * 32, 10)) == {two.peer_id, three.peer_id}
+        for seeker in (two, four):
+            found: set[PeerId] = set()
+            while found != {two.peer_id, three.peer_id}:
+                with suppress(PeerUnavailableError):
+                    await two.provide(b"k" * 32)
+                    await three.provide(b"k" * 32)
+                    found = set(await seeker.find_providers(b"k" * 32, 10))
+        assert len(await four.find_providers(b"k" * 32, 1)) == 1
         assert await one.find_providers(b"x" * 32, 10) == ()
 
 
