@@ -9,7 +9,6 @@ from iota_p2p.network.daemon import DaemonHost, open_daemon_host
 from iota_p2p.network.daemon_config import DaemonConfig
 from iota_p2p.network.host import GossipMessage, HostStream
 from iota_p2p_crypto.errors import LocalProtocolError, MalformedError, PeerUnavailableError, UserError
-from iota_p2p_crypto.identity import PeerId
 from tests.net.daemons import ECHO, LOOPBACK, echo, identity, open_hosts, receive_all
 
 pytestmark = pytest.mark.net
@@ -168,12 +167,12 @@ async def test_providers__are_found_by_peers_that_do_not_know_them() -> None:
     """Once the routing tables have filled: a newcomer's first announcement may reach nobody who is asked."""
     async with open_hosts(4) as (one, two, three, four):
         for seeker in (two, four):
-            found: set[PeerId] = set()
+            found: set[str] = set()
             while found != {two.peer_id, three.peer_id}:
                 with suppress(PeerUnavailableError):
                     await two.provide(b"k" * 32)
                     await three.provide(b"k" * 32)
-                    found = set(await seeker.find_providers(b"k" * 32, 10))
+                    found = set[str](await seeker.find_providers(b"k" * 32, 10))
         assert len(await four.find_providers(b"k" * 32, 1)) == 1
         assert await one.find_providers(b"x" * 32, 10) == ()
 
