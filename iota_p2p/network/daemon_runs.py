@@ -87,7 +87,7 @@ class DaemonRuns:
     async def _start(self) -> None:
         """Start a run and wait until it answers; on any failure or cancellation the caller must `_stop`."""
         for address in self._listen:
-            _check_port(address)
+            check_port(address)
         control_path, key_path = self._folder / "control", self._folder / "key"
         control_path.unlink(missing_ok=True)
         try:
@@ -139,7 +139,7 @@ def fix_port(listen: str, actual: Sequence[str]) -> str:
     return listen
 
 
-def _check_port(listen: str) -> None:
+def check_port(listen: str) -> None:
     """Raise UserError if an address to listen on is taken or not ours.
 
     The daemon binds with SO_REUSEPORT: it would share the port with another daemon of the same user without a
