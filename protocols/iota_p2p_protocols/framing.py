@@ -33,6 +33,9 @@ class Kind(Enum):
     FAILED = "failed"  # fields: message; somebody further on could not be reached
 
 
+_KINDS = {kind.value for kind in Kind}
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """A frame without its payload."""
@@ -76,6 +79,7 @@ class FrameDecoder:
         self._header_end = _LENGTH_BYTES
         self._payload: bytearray | None = None
         self._received_bytes = 0  # of the payload
+        self._skipping = False
         self.head: Head | None = None  # of the frame under way, as soon as it is known
 
     @property
@@ -105,13 +109,21 @@ class FrameDecoder:
                 self._header += part
                 self._read_header()
             else:
-                if self._payload is None:
-                    self._payload = bytearray(self.head.payload_bytes)
-                self._payload[self._received_bytes : self._received_bytes + len(part)] = part
-                self._received_bytes += len(part)
+                self._keep(part, self.head.payload_bytes)
             if self.head is not None and not self.wanted:
                 frames.append(self._finish(self.head))
         return frames
+
+    def skip_payload(self) -> None:
+        """Throw away the payload of the frame under way; the frame will have none."""
+        self._skipping = True
+
+    def _keep(self, part: memoryview, payload_bytes: int) -> None:
+        if not self._skipping:
+            if self._payload is None:
+                self._payload = bytearray(payload_bytes)
+            self._payload[self._received_bytes : self._received_bytes + len(part)] = part
+        self._received_bytes += len(part)
 
     def _read_header(self) -> None:
         if len(self._header) < self._header_end:
@@ -138,6 +150,7 @@ class FrameDecoder:
         self._header_end = _LENGTH_BYTES
         self._payload = None
         self._received_bytes = 0
+        self._skipping = False
         self.head = None
         return frame
 
@@ -149,6 +162,6 @@ def _parse_header(data: bytes, max_bytes: int) -> Head:
     fields, kind, payload_bytes = header["fields"], header["kind"], header["payload_bytes"]
     if type(fields) is not dict or type(payload_bytes) is not int or payload_bytes < 0:
         raise MalformedError("frame-header", f"expected fields and a payload length, got {header!r:.80}")
-    if kind not in {known.value for known in Kind}:
+    if type(kind) is not str or kind not in _KINDS:
         raise MalformedError("frame-kind", f"expected a known kind of frame, got {kind!r:.80}")
     return Head(Kind(kind), fields, payload_bytes)

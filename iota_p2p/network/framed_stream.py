@@ -1,0 +1,114 @@
+"""Frames over a stream, with patience measured."""
+
+import trio
+
+from iota_p2p.network.stream_limits import StreamLimits
+from iota_p2p_crypto.errors import MalformedError, RemoteProtocolError
+from iota_p2p_protocols.framing import Frame, FrameDecoder, Head, encode_head
+from iota_p2p_protocols.ids import ProtocolSpec
+
+# One read of a payload: large enough that Python's cost per read does not count.
+_READ_BYTES = 2**20
+
+
+class SlowPeerError(RemoteProtocolError):
+    """The other side sends or takes bytes too slowly to be waited for."""
+
+
+class FramedStream:
+    """One stream of one protocol; one task at a time uses it.
+
+    After a cancelled or failed method the stream is out of step and can only be closed.
+    """
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream, spec: ProtocolSpec, limits: StreamLimits) -> None:
+        self._stream = stream
+        self._spec = spec
+        self._limits = limits
+        self._decoder = FrameDecoder(max_header_bytes=spec.max_header_bytes, max_payload_bytes=spec.max_payload_bytes)
+        self._frame: Frame | None = None  # complete, not yet taken
+
+    @property
+    def untouched(self) -> bool:
+        """True if no byte of the frame that we wait for has come."""
+        return self._decoder.idle and self._frame is None
+
+    async def send(self, frame: Frame) -> None:
+        """Send a frame, waiting for as long as the other side does not read."""
+        payload = memoryview(frame.payload).cast("B")
+        head = encode_head(
+            Head(frame.kind, frame.fields, len(payload)),
+            max_header_bytes=self._spec.max_header_bytes,
+            max_payload_bytes=self._spec.max_payload_bytes,
+        )
+        await self._stream.send_all(head)
+        if payload:
+            await self._stream.send_all(payload)
+
+    async def send_in_time(self, frame: Frame) -> None:
+        """Send a frame; raises SlowPeerError if the other side does not read it in time."""
+        size_bytes = len(memoryview(frame.payload).cast("B"))
+        with trio.move_on_after(self._patience_s(size_bytes)):
+            await self.send(frame)
+            return
+        raise SlowPeerError("slow-reader", f"expected {size_bytes} bytes to be read in time, got a timeout")
+
+    async def begin(self) -> bool:
+        """Wait for the first byte of the next frame; return False if the stream ends instead."""
+        return await self._read()
+
+    async def receive_head(self) -> Head:
+        """Return the head of the frame that has begun; raises SlowPeerError if it takes too long."""
+        with trio.move_on_after(self._limits.header_timeout_s):
+            while self._decoder.head is None and self._frame is None:
+                await self._read_more()
+        if self._frame is not None:
+            return Head(self._frame.kind, self._frame.fields, 0)
+        if self._decoder.head is not None:
+            return self._decoder.head
+        raise SlowPeerError(
+            "slow-header", f"expected a header within {self._limits.header_timeout_s} s of its first byte, got none"
+        )
+
+    async def receive_payload(self) -> Frame:
+        """Return the whole frame whose head has come; raises SlowPeerError if its payload comes too slowly."""
+        missing_bytes = 0 if self._frame is not None else self._decoder.wanted
+        with trio.move_on_after(self._patience_s(missing_bytes)):
+            while self._frame is None:
+                await self._read_more()
+        if self._frame is None:
+            raise SlowPeerError("slow-payload", f"expected {missing_bytes} bytes in time, got a timeout")
+        frame, self._frame = self._frame, None
+        return frame
+
+    async def skip_payload(self) -> None:
+        """Read the payload whose head has come, keeping none of it."""
+        self._decoder.skip_payload()
+        await self.receive_payload()
+
+    async def wait_until_gone(self) -> None:
+        """Return when the other side closes or breaks the stream; a byte from it breaks a rule."""
+        try:
+            early = await self._stream.receive_some(1)
+        except trio.BrokenResourceError:
+            return
+        if early:
+            raise MalformedError("frame-early", "expected no bytes before the response, got some")
+
+    async def aclose(self) -> None:
+        """Close at once, even when cancelled."""
+        await trio.aclose_forcefully(self._stream)
+
+    def _patience_s(self, size_bytes: int) -> float:
+        return self._limits.grace_s + size_bytes / self._limits.min_bytes_per_s
+
+    async def _read(self) -> bool:
+        data = await self._stream.receive_some(min(self._decoder.wanted, _READ_BYTES))
+        frames = self._decoder.feed(data)
+        if frames:
+            self._frame = frames[0]  # we ask for no more than one frame's bytes
+        return bool(data)
+
+    async def _read_more(self) -> None:
+        if not await self._read():
+            raise trio.BrokenResourceError("expected the rest of a frame, got the end of the stream")
