@@ -99,7 +99,7 @@ class Answered:
     """What a call brought back, checked.
 
     Attributes:
-        receipt: the callee's backward receipt.
+        receipt: the callee's backward receipt; its `out_digest` is that of the gradient, so hash nothing twice.
         record: the last stage's record.
         pathway: who did the work, stage by stage.
     """
@@ -178,7 +178,8 @@ def build_response(
 ) -> ActivationResponse:
     """Sign what our stage did on the way back and return the header that goes to the caller with the gradient.
 
-    `in_digest` is the digest of the gradient that came back to us; for the last stage that of its loss record.
+    `in_digest` is that of the gradient that came back to us (`Answered.receipt`); the last stage, to which none
+    comes, gives the digest of its loss record.
     """
     receipt = Receipt(
         microbatch=work.digest,

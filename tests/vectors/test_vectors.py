@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.vectors import canonical_vectors, envelope_vectors, identity_vectors, vrf_vectors
+from tests.vectors import activation_vectors, canonical_vectors, envelope_vectors, identity_vectors, vrf_vectors
 from tests.vectors.vector_files import ROOT, Case, Document, committed_files, read_cases, render
 
 RUNNERS: dict[str, Callable[[str, Case], None]] = {
+    "activation": activation_vectors.run,
     "canonical": canonical_vectors.run,
     "envelope": envelope_vectors.run,
     "identity": identity_vectors.run,
     "vrf": vrf_vectors.run,
 }
 GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
+    "activation": activation_vectors.documents,
     "canonical": canonical_vectors.documents,
     "envelope": envelope_vectors.documents,
     "identity": identity_vectors.documents,
