@@ -24,15 +24,17 @@ from rich.table import Table
 
 from iota_p2p.model.compute import Held, StageCompute
 from iota_p2p.run import corpus
-from iota_p2p.run.microbatch import MicrobatchId, Permutation, window_indices
+from iota_p2p.run.microbatch import Permutation, window_indices
 from iota_p2p.run.shards import ShardStore, Windows, data_spec
 from iota_p2p.run.spec import BoundarySpec, EpochSpec, ModelSpec, OptimizerSpec, RunPlan
 from iota_p2p.run.tokens import ByteTokenizer
-from iota_p2p_crypto.identity import PeerId
+from iota_p2p_crypto.identity import Identity
+from iota_p2p_protocols.microbatch import MicrobatchId
 
 RESULTS = Path(__file__).parent / "results"
 MICROBATCH_SIZE = 4
 VALIDATION_WINDOWS = 96  # 24,576 tokens: the same for every row
+SOURCE = Identity.from_seed(bytes(32)).peer_id  # whose data all rows train on
 ALWAYS = ("none", "control")
 MODEL = ModelSpec(
     vocab_size=256,
@@ -63,7 +65,7 @@ class Job:
     @property
     def key(self) -> str:
         """What distinguishes a finished run from any other."""
-        return f"{self.row}/{self.seed}/{self.num_steps}/{self.optimizer.model_dump_json()}"
+        return f"{self.row}/{self.seed}/{self.num_steps}/{self.plan().model_dump_json()}"
 
     def plan(self) -> RunPlan:
         """Return the run that this row trains."""
@@ -128,7 +130,7 @@ def run_job(job: Job, train: Windows, heldout: Windows) -> dict[str, Any]:
     curve: list[tuple[int, float]] = []
     tokens_sent = bytes_forward = bytes_backward = 0
     for step in range(job.num_steps):
-        microbatch = MicrobatchId(0, PeerId("bench"), step)
+        microbatch = MicrobatchId(epoch=0, source=SOURCE, counter=step)
         chosen = window_indices(job.seed.to_bytes(8, "big"), microbatch, train.count, MICROBATCH_SIZE)
         loss, forward_bytes, backward_bytes = train_step(stages, torch.from_numpy(train.read(chosen)))
         tokens_sent += MICROBATCH_SIZE * MODEL.sequence_length * (len(stages) - 1)

@@ -4,6 +4,7 @@ Every source yields documents in an order of its own making that does not depend
 documents *say* depends on the machine (another Python, another library), so a run names its data by digest.
 """
 
+import glob
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,9 +30,8 @@ def standard_library() -> Iterator[str]:
 
 def files(pattern: str) -> Iterator[str]:
     """Yield the text files that a glob pattern matches, by path; raises UserError if there are none."""
-    folder, _, rest = pattern.rpartition("/") if "*" not in pattern.rpartition("/")[0] else ("", "", pattern)
-    start = Path(folder or ("/" if pattern.startswith("/") else "."))
-    paths = sorted(path for path in start.glob(rest.lstrip("/")) if path.is_file())
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    paths = sorted(path for path in map(Path, names) if path.is_file())
     if not paths:
         raise UserError(f"no file matches {pattern}")
     return _texts(paths)
@@ -43,8 +43,8 @@ def dataset_stream(name: str, revision: str, column: str, limit: int) -> Iterato
     Needs the optional library `datasets`; raises UserError without it.
     """
     library = optional("datasets", "to stream a dataset")
-    for row in library.load_dataset(name, revision=revision, split="train", streaming=True).take(limit):
-        yield str(row[column])
+    rows = library.load_dataset(name, revision=revision, split="train", streaming=True).take(limit)
+    return (str(row[column]) for row in rows)
 
 
 def is_heldout(text: str) -> bool:

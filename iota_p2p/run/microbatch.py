@@ -8,23 +8,13 @@ data at once (docs/decisions/0103 weighs it against a partition).
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from iota_p2p_crypto.digest import tagged_digest
 from iota_p2p_crypto.errors import LocalProtocolError
-from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.microbatch import MicrobatchId
 
 _TAG = "iota-p2p/microbatch/1"
 _ROUNDS = 4  # Luby and Rackoff: four rounds of a keyed function make a pseudorandom permutation
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class MicrobatchId:
-    """The `counter`-th microbatch that peer `source` starts in an epoch; counters start at 0."""
-
-    epoch: int
-    source: PeerId
-    counter: int
 
 
 def window_indices(epoch_seed: bytes, microbatch: MicrobatchId, num_windows: int, size: int) -> tuple[int, ...]:

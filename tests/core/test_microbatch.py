@@ -4,16 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iota_p2p.run.microbatch import MicrobatchId, Permutation, microbatches_per_source, window_indices
+from iota_p2p.run.microbatch import Permutation, microbatches_per_source, window_indices
 from iota_p2p_crypto.errors import LocalProtocolError
-from iota_p2p_crypto.identity import PeerId
+from iota_p2p_crypto.identity import Identity, PeerId
+from iota_p2p_protocols.microbatch import MicrobatchId
 
-ALICE, BOB = PeerId("alice"), PeerId("bob")
+ALICE, BOB = (Identity.from_seed(bytes([number] * 32)).peer_id for number in (1, 2))
 
 
 def taken(source: PeerId, count: int, *, epoch: int = 0, num_windows: int = 1000, size: int = 4) -> list[int]:
     """Return the windows of a peer's first microbatches."""
-    microbatches = [MicrobatchId(epoch, source, counter) for counter in range(count)]
+    microbatches = [MicrobatchId(epoch=epoch, source=source, counter=counter) for counter in range(count)]
     return [index for item in microbatches for index in window_indices(b"seed", item, num_windows, size)]
 
 
@@ -41,15 +42,15 @@ def test_windows__are_unique_per_peer_until_they_are_all_taken() -> None:
 
 def test_windows__end_when_they_would_repeat() -> None:
     with pytest.raises(LocalProtocolError, match="below 250"):
-        window_indices(b"seed", MicrobatchId(0, ALICE, 250), 1000, 4)
+        window_indices(b"seed", MicrobatchId(epoch=0, source=ALICE, counter=250), 1000, 4)
 
 
 def test_windows__differ_by_epoch_and_seed() -> None:
-    item = MicrobatchId(0, ALICE, 0)
+    item = MicrobatchId(epoch=0, source=ALICE, counter=0)
     draws = {
         window_indices(b"seed", item, 10**6, 4),
         window_indices(b"other", item, 10**6, 4),
-        window_indices(b"seed", MicrobatchId(1, ALICE, 0), 10**6, 4),
+        window_indices(b"seed", MicrobatchId(epoch=1, source=ALICE, counter=0), 10**6, 4),
     }
     assert len(draws) == 3
 

@@ -191,4 +191,4 @@ def test_dataset_stream__says_what_to_install() -> None:
     if importlib.util.find_spec("datasets") is not None:
         pytest.skip("installed, and it would need the internet")
     with pytest.raises(UserError, match="pip install datasets"):
-        next(corpus.dataset_stream("name", "revision", "text", 1))
+        corpus.dataset_stream("name", "revision", "text", 1)
