@@ -13,16 +13,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import sha256
-from random import Random
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import trio
 
 from iota_p2p.network.host import Connection, GossipMessage, HostStream, StreamHandler
 from iota_p2p.network.link import LinkModel, Links
 from iota_p2p.network.memory_dht import ProviderRecords
-from iota_p2p.network.memory_events import EventQueue, TraceEvent
-from iota_p2p.network.memory_gossip import Mailbox, plan_deliveries
+from iota_p2p.network.memory_events import EventQueue, Request, TraceEvent
+from iota_p2p.network.memory_gossip import Mesh
 from iota_p2p.network.memory_wires import Wires
 from iota_p2p_crypto.errors import LocalProtocolError, PeerUnavailableError, RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
@@ -65,8 +64,7 @@ class MemoryNetwork:
         self.wires = Wires(self.events, self.links)
         self.records = ProviderRecords()
         self.nursery = nursery
-        self.mailboxes: dict[str, dict[PeerId, list[Mailbox]]] = {}
-        self._seed = seed
+        self.mesh = Mesh(seed, self.events, self.links, self._hears)
         self._hosts: dict[PeerId, MemoryHost] = {}
 
     def host(self, peer_id: PeerId) -> "MemoryHost":
@@ -80,6 +78,10 @@ class MemoryNetwork:
         """Return the host of a peer, if it is up."""
         host = self._hosts.get(peer_id)
         return host if host is not None and host.up else None
+
+    def _hears(self, peer_id: PeerId) -> bool:
+        host = self.find(peer_id)
+        return host is not None and host.joined
 
     def in_reach(self, peer_id: PeerId) -> list[PeerId]:
         """Return the hosts, itself included, that form the DHT as one host sees it now."""
@@ -104,50 +106,6 @@ class MemoryNetwork:
         """
         self._hosts[peer_id].go_down()
         self.events.submit(0, ("", "crash", peer_id), partial(self.wires.disconnect_all, peer_id))
-
-    def spread(self, topic: str, message: GossipMessage) -> None:
-        """Plan the deliveries of a message to all subscribers that can be reached."""
-        digest = sha256(message.data).hexdigest()
-        self.events.note("publish", message.author, topic, digest)
-        boxes = self.mailboxes.get(topic, {})
-        subscribers = sorted(peer_id for peer_id in boxes if boxes[peer_id] and self._hosts[peer_id].joined)
-        rng = Random(f"{self._seed} {message.author} {topic} {digest} {self.events.now_s()}")  # noqa: S311 a simulation
-        for delay_s, peer_id in plan_deliveries(self.links, message.author, subscribers, rng):
-            deliver = partial(self._deliver, topic, message, peer_id)
-            self.events.submit(delay_s, (topic, peer_id, message.author, digest), deliver)
-
-    def _deliver(self, topic: str, message: GossipMessage, peer_id: PeerId) -> None:
-        if self._hosts[peer_id].up:
-            self.events.note("deliver", message.author, peer_id, topic)
-            for mailbox in self.mailboxes[topic][peer_id]:
-                mailbox.put(message)
-
-
-class _Request(Generic[T]):
-    """An answer that the network will give to a waiting task."""
-
-    def __init__(self) -> None:
-        self.abandoned = False  # the task was cancelled: do nothing for it
-        self._done = trio.Event()
-        self._answer: list[T] = []
-        self._refusal = ""
-
-    def answer(self, value: T) -> None:
-        self._answer.append(value)
-        self._done.set()
-
-    def refuse(self, reason: str) -> None:
-        self._refusal = reason
-        self._done.set()
-
-    async def wait(self) -> T:
-        try:
-            await self._done.wait()
-        finally:
-            self.abandoned = True
-        if not self._answer:
-            raise PeerUnavailableError(self._refusal)
-        return self._answer[0]
 
 
 class MemoryHost:
@@ -196,7 +154,7 @@ class MemoryHost:
     async def connect(self, address: str) -> PeerId:
         """Connect to an address of another simulated host."""
         peer_id = PeerId(address.rpartition("/p2p/")[2])
-        request: _Request[None] = _Request()
+        request: Request[None] = Request()
         await self._reach(peer_id, "", request, lambda _: request.answer(None))
         return peer_id
 
@@ -213,7 +171,7 @@ class MemoryHost:
 
     async def open_stream(self, peer_id: PeerId, protocol: str) -> HostStream:
         """Open a stream, connecting first if need be."""
-        request: _Request[HostStream] = _Request()
+        request: Request[HostStream] = Request()
 
         def open_it(target: MemoryHost) -> None:
             handler = target.handlers.get(protocol)
@@ -232,7 +190,7 @@ class MemoryHost:
         return await self._reach(peer_id, protocol, request, open_it)
 
     async def _reach(
-        self, peer_id: PeerId, protocol: str, request: _Request[T], act: Callable[["MemoryHost"], None]
+        self, peer_id: PeerId, protocol: str, request: Request[T], act: Callable[["MemoryHost"], None]
     ) -> T:
         """Do `act` at a peer once we are connected to it, and wait for what it answers."""
         await self._check_up()
@@ -287,7 +245,7 @@ class MemoryHost:
 
         def publish_it() -> None:
             if self.up and self.joined:
-                self._network.spread(topic, message)
+                self._network.mesh.spread(topic, message)
 
         self._network.events.submit(0, (self._peer_id, topic, sha256(data).hexdigest()), publish_it)
 
@@ -295,13 +253,11 @@ class MemoryHost:
     async def subscribe(self, topic: str) -> AsyncIterator[AsyncIterator[GossipMessage]]:
         """Subscribe to a topic."""
         await self._check_up()
-        mailbox = Mailbox()
-        boxes = self._network.mailboxes.setdefault(topic, {}).setdefault(self._peer_id, [])
-        boxes.append(mailbox)
+        mailbox = self._network.mesh.join(topic, self._peer_id)
         try:
             yield mailbox
         finally:
-            boxes.remove(mailbox)
+            self._network.mesh.leave(topic, self._peer_id, mailbox)
 
     async def provide(self, key: bytes) -> None:
         """Leave a provider record with the hosts in reach."""
@@ -319,7 +275,7 @@ class MemoryHost:
     async def _look_up(self, what: str, key: bytes, act: Callable[[list[PeerId]], T]) -> T:
         await self._check_up()
         network = self._network
-        request: _Request[T] = _Request()
+        request: Request[T] = Request()
 
         def arrive() -> None:
             if not self.up or not self.joined:

@@ -10,12 +10,15 @@ although trio shuffles its tasks.
 import heapq
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from iota_p2p_crypto.errors import PeerUnavailableError
+
 Key = tuple[str, ...]
+T = TypeVar("T")
 
 
 class TraceEvent(NamedTuple):
@@ -84,3 +87,33 @@ class EventQueue:
                 due.append(heapq.heappop(self._heap))
             for event in due:
                 event.action()
+
+
+class Request(Generic[T]):
+    """An answer that an event will give to a waiting task."""
+
+    def __init__(self) -> None:
+        self.abandoned = False  # the task was cancelled: do nothing for it
+        self._done = trio.Event()
+        self._answer: list[T] = []
+        self._refusal = ""
+
+    def answer(self, value: T) -> None:
+        """Give the answer."""
+        self._answer.append(value)
+        self._done.set()
+
+    def refuse(self, reason: str) -> None:
+        """Give none, and say why."""
+        self._refusal = reason
+        self._done.set()
+
+    async def wait(self) -> T:
+        """Return the answer; raises PeerUnavailableError if it is refused."""
+        try:
+            await self._done.wait()
+        finally:
+            self.abandoned = True
+        if not self._answer:
+            raise PeerUnavailableError(self._refusal)
+        return self._answer[0]

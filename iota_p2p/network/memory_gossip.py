@@ -7,13 +7,16 @@ The messages are small, so they take no bandwidth.
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from hashlib import sha256
 from random import Random
 
 import trio
 
 from iota_p2p.network.host import GossipMessage
 from iota_p2p.network.link import Links
+from iota_p2p.network.memory_events import EventQueue
 from iota_p2p_crypto.identity import PeerId
 
 # To how many peers a holder passes a message: GossipSub's default mesh degree is 6.
@@ -76,3 +79,43 @@ class Mailbox(AsyncIterator[GossipMessage]):
         while not self._messages:
             await self._news.park()
         return self._messages.popleft()
+
+
+class Mesh:
+    """All topics: who subscribes, and what is on its way to whom."""
+
+    def __init__(self, seed: int, events: EventQueue, links: Links, hears: Callable[[PeerId], bool]) -> None:
+        self._seed = seed
+        self._events = events
+        self._links = links
+        self._hears = hears
+        self._mailboxes: dict[str, dict[PeerId, list[Mailbox]]] = {}
+
+    def join(self, topic: str, peer_id: PeerId) -> Mailbox:
+        """Subscribe a peer."""
+        mailbox = Mailbox()
+        self._mailboxes.setdefault(topic, {}).setdefault(peer_id, []).append(mailbox)
+        return mailbox
+
+    def leave(self, topic: str, peer_id: PeerId, mailbox: Mailbox) -> None:
+        """End a subscription."""
+        mailboxes = self._mailboxes[topic][peer_id]
+        mailboxes.remove(mailbox)
+        if not mailboxes:
+            del self._mailboxes[topic][peer_id]
+
+    def spread(self, topic: str, message: GossipMessage) -> None:
+        """Plan the deliveries of a message to all subscribers that can be reached."""
+        digest = sha256(message.data).hexdigest()
+        self._events.note("publish", message.author, topic, digest)
+        subscribers = sorted(peer_id for peer_id in self._mailboxes.get(topic, {}) if self._hears(peer_id))
+        rng = Random(f"{self._seed} {message.author} {topic} {digest} {self._events.now_s()}")  # noqa: S311 - a simulation
+        for delay_s, peer_id in plan_deliveries(self._links, message.author, subscribers, rng):
+            deliver = partial(self._deliver, topic, message, peer_id)
+            self._events.submit(delay_s, (topic, peer_id, message.author, digest), deliver)
+
+    def _deliver(self, topic: str, message: GossipMessage, peer_id: PeerId) -> None:
+        if self._hears(peer_id):
+            self._events.note("deliver", message.author, peer_id, topic)
+            for mailbox in self._mailboxes[topic].get(peer_id, ()):
+                mailbox.put(message)

@@ -15,7 +15,8 @@ class StreamLimits:
         max_calls: requests handled at a time.
         max_calls_per_peer: the same for one peer; more are refused as `busy`.
         max_streams_per_peer: open inbound streams of one peer, idle ones among them; more are reset.
-        header_timeout_s: from a frame's first byte (or a new stream's beginning) to the end of its header.
+        header_timeout_s: from a frame's first byte (or a new stream's beginning) to the end of its header;
+            behind a few windows of bulk data on a home uplink it takes seconds.
         grace_s: what a payload may take besides its length divided by `min_bytes_per_s`.
         min_bytes_per_s: the slowest payload we wait for, in or out; a slow home uplink does ten times as much.
         idle_s: how long we keep a stream that somebody opened to us and does not use.
@@ -28,7 +29,7 @@ class StreamLimits:
     max_calls: int = 256
     max_calls_per_peer: int = 32
     max_streams_per_peer: int = 64
-    header_timeout_s: float = 5.0
+    header_timeout_s: float = 10.0
     grace_s: float = 5.0
     min_bytes_per_s: float = 16 * 1024
     idle_s: float = 90.0

@@ -350,7 +350,10 @@ def test_trace__differs__for_another_seed() -> None:
 
 @pytest.mark.slow
 def test_swarm__simulates_an_hour_of_200_hosts__in_half_a_minute() -> None:
-    """200 hosts, 2,500 messages in an hour of virtual time: half a million deliveries."""
+    """200 hosts, 2,500 messages in an hour of virtual time: half a million deliveries.
+
+    Measured in processor time: machines are shared.
+    """
     heard = [0]
 
     async def listen(host: MemoryHost) -> None:
@@ -368,7 +371,7 @@ def test_swarm__simulates_an_hour_of_200_hosts__in_half_a_minute() -> None:
             await trio.sleep(10)
             nursery.cancel_scope.cancel()
 
-    before_s = time.perf_counter()
+    before_s = time.process_time()
     trio.run(main, clock=MockClock(autojump_threshold=0))
     assert heard[0] == 2500 * 199
-    assert time.perf_counter() - before_s < 30
+    assert time.process_time() - before_s < 30
