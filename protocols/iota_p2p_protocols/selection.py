@@ -39,11 +39,11 @@ LEASE_S = 300  # SWARM's rebalancing period: a stage's state takes minutes to fe
 PROMISE_S = 600  # a peer that has not come to serve a stage by then does not count as its holder
 # Of what the mover's own speed can add: a move is worth a download only if the stage it leaves stays that far above
 # the slowest. In units of the mover, because in a big swarm no single peer changes a stage by much.
-CLEAR_GAIN = 0.3
+CLEAR_GAIN = 0.1
 PEERS_PER_MOVE = 64  # one move per round in small swarms, a few in big ones, where more peers come and go
 WIDER_GAIN = 1.1  # one more stage costs memory and a merge in each epoch: it must bring a tenth
-MOVE_BELOW = 0.97  # of the ideal: what is left above it is less than what a move costs
-HAND_OVER_ABOVE = 0.98  # of the ideal: so far above MOVE_BELOW that no hand-over calls for a move
+MOVE_BELOW = 0.98  # of the ideal: what is left above it is less than what a move costs
+HAND_OVER_ABOVE = 0.99  # of the ideal: so far above MOVE_BELOW that no hand-over calls for a move
 MAX_DRAWN = 16  # peers planned for per round and kind: bounds the work of a decision in a swarm of any size
 MAX_SPEED_RATIO = 30  # to the median: a peer that boasts of more would starve the stages it holds
 

@@ -2,7 +2,8 @@
 
 Every peer runs the real `choose_stages` on its own view of the swarm, which may be a round old, on speeds that
 waver, without any coordinator. Only the network and the training are left out. A peer that takes a stage serves it
-after `load_s`; what it drops it stops serving at once; who dies takes everything along.
+after `load_s`. Until then it serves what it leaves if it has the memory for both, else it stops at once. Who dies
+takes everything along.
 
 The figure is the pipeline's throughput from the stages really served, over `ideal_tokens_per_s` of all peers alive:
 an upper bound that no assignment can beat, so the figures are lower than against the true optimum.
@@ -23,7 +24,6 @@ WAVER_S = 300  # how long a peer's measured speed stays off by the same amount
 
 ALL_RULES: frozenset[Kind] = frozenset({"join", "take", "move", "hand-over"})
 NO_REBALANCING: frozenset[Kind] = frozenset({"join"})
-REPAIR_ONLY: frozenset[Kind] = frozenset({"join", "take"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +80,14 @@ class ChurnResult:
 
 @dataclass(slots=True)
 class _Peer:
-    """A simulated peer; `held` maps each stage to when it was taken."""
+    """A simulated peer; `held` maps each stage to when it was taken, `left` those still served to when that ends."""
 
     peer_id: PeerId
     tokens_per_s: int
     memory_bytes: int
     lag: int
     held: dict[int, float] = field(default_factory=dict)
+    left: dict[int, float] = field(default_factory=dict)
 
 
 class ChurnSwarm:
@@ -120,6 +121,9 @@ class ChurnSwarm:
         self._views.appendleft(SwarmView(self.needs, tuple(self._candidate(peer) for peer in self.peers.values())))
         served = self._of_ideal()
         for peer, stages in self._decide():
+            left = [stage for stage in peer.held if stage not in stages]
+            both = len(left) + len(stages) <= peer.memory_bytes // STAGE_BYTES and not set(stages) <= set(peer.held)
+            peer.left = dict.fromkeys(left, self.now_s + self.setting.load_s) if both else {}
             peer.held = {stage: peer.held.get(stage, self.now_s) for stage in stages}
         self.now_s += ROUND_S
         return served
@@ -140,7 +144,8 @@ class ChurnSwarm:
         decided: list[tuple[_Peer, tuple[int, ...]]] = []
         for lag, view in enumerate(self._views):
             # Only peers that the common plan names, or that are too new to be in it, can have anything to do.
-            named = plan_round(view, self.now_s)
+            may_act = self.setting.rules > NO_REBALANCING or any(not peer.held for peer in view.peers)
+            named = plan_round(view, self.now_s) if may_act else {}
             for peer in self.peers.values():
                 if min(peer.lag, len(self._views) - 1) != lag or (peer.held and peer.peer_id not in named):
                     continue
@@ -172,7 +177,9 @@ class ChurnSwarm:
         for candidate in self._views[0].peers:
             peer = self.peers[candidate.peer_id]
             exact.append(replace(candidate, tokens_per_s=peer.tokens_per_s))
-            served = tuple(held.stage for held in candidate.held if held.serving)
+            serving = {held.stage for held in candidate.held if held.serving}
+            leaving = {stage for stage, until_s in peer.left.items() if self.now_s < until_s}
+            served = tuple(sorted(serving | leaving))
             groups[served] = groups.get(served, 0) + peer.tokens_per_s
         return min(throughputs(self.needs, groups)) / ideal_tokens_per_s(self.needs, exact)
 
