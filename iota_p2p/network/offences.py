@@ -1,11 +1,13 @@
 """Who broke which rule how often, and who is refused for it."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
+from iota_p2p_crypto.errors import RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
 
 # Peers with a record, the least recent forgotten first.
@@ -61,6 +63,15 @@ class OffenceLedger:
             standing.refused_until_s = now_s + REFUSE_S
         if self._on_offence is not None:
             self._on_offence(Offence(peer_id, rule, detail))
+
+    @contextmanager
+    def charging(self, peer_id: PeerId) -> Iterator[None]:
+        """Charge a peer with the rule that a check of its bytes finds broken; the error goes on."""
+        try:
+            yield
+        except RemoteProtocolError as error:
+            self.charge(peer_id, error.rule, str(error))
+            raise
 
     def refuses(self, peer_id: PeerId) -> bool:
         """True if a peer has lately broken too many rules to be listened to."""

@@ -59,6 +59,11 @@ def unpack(data: bytes) -> Ids:
     return np.frombuffer(data, _ID_TYPES[size], offset=_HEADER.size)
 
 
+def file_sizes(ref: ShardRef) -> frozenset[int]:
+    """Return the lengths that a shard's file can have, by the bytes its ids may take."""
+    return frozenset(_HEADER.size + size * ref.num_tokens for size in _ID_TYPES)
+
+
 class ShardStore:
     """Shard files in a folder, each under its digest."""
 

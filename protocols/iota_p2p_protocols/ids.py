@@ -75,7 +75,29 @@ ACTIVATION = ProtocolSpec(
     id="/iota-p2p/activation/1", max_header_bytes=32 * _KIB, max_payload_bytes=64 * 1024 * _KIB, idempotent=False
 )
 
-PROTOCOLS: tuple[ProtocolSpec, ...] = (ACTIVATION, DIAL_BACK, HELLO, PING, VIEW, WATCH)
+# A forward pass for the held-out loss or for text; the header may hold a prompt, the answer one row of logits.
+INFERENCE = ProtocolSpec(id="/iota-p2p/inference/1", max_header_bytes=96 * _KIB, max_payload_bytes=64 * 1024 * _KIB)
+
+# What run are you in: the canonical spec as payload, whose own bound this is (`iota_p2p.run.spec`).
+RUN_SPEC = ProtocolSpec(id="/iota-p2p/run-spec/1", max_header_bytes=1 * _KIB, max_payload_bytes=512 * _KIB)
+# A piece of a data shard: one holds a whole shard of 2^20 four-byte ids and its header.
+SHARD = ProtocolSpec(id="/iota-p2p/shard/1", max_header_bytes=1 * _KIB, max_payload_bytes=(4 * 1024 + 1) * _KIB)
+# A stage's state in chunks, or the digests of all its chunks. 4 MiB come in a second or two over a home uplink and
+# are all that is lost when the holder dies. Asking twice for a snapshot gives the same one for a while.
+STATE = ProtocolSpec(id="/iota-p2p/state/1", max_header_bytes=1 * _KIB, max_payload_bytes=4 * 1024 * _KIB)
+
+PROTOCOLS: tuple[ProtocolSpec, ...] = (
+    ACTIVATION,
+    DIAL_BACK,
+    HELLO,
+    INFERENCE,
+    PING,
+    RUN_SPEC,
+    SHARD,
+    STATE,
+    VIEW,
+    WATCH,
+)
 
 # A peer announces itself when something material changes and twice per lifetime (`advert`); a burst covers a
 # restart followed by measuring, choosing a stage and refuting an absence.
