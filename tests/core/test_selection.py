@@ -15,7 +15,8 @@ from iota_p2p_protocols.rebalance import (
     ideal_tokens_per_s,
     throughputs,
 )
-from iota_p2p_protocols.selection import LEASE_S, PROMISE_S, ROUND_S, choose_stages, plan_round
+from iota_p2p_protocols.selection import PROMISE_S, choose_stages, plan_round
+from iota_p2p_protocols.selection_plan import LEASE_S, ROUND_S
 
 IDS = [peer_id_of(sha256(bytes((i,))).digest()) for i in range(64)]
 NOW_S = 10_000.0
@@ -192,6 +193,12 @@ def test_move__waits_for_the_lease() -> None:
     young = SwarmView(needs, tuple(peer(i, (0,) if i else (1,), room=1, since_s=NOW_S) for i in range(6)))
     assert not plan_round(young, NOW_S + LEASE_S - 1)
     assert len(plan_round(young, NOW_S + LEASE_S)) == 1
+
+
+def test_move__refused_without_gain() -> None:
+    """Three equal peers on two stages: whoever moves only swaps the slow stage for the other."""
+    view = SwarmView(needs_of(1, 1), (peer(0, (0,), room=1), peer(1, (1,), room=1), peer(2, (1,), room=1)))
+    assert all(not plan_round(view, NOW_S + ROUND_S * i) for i in range(10))
 
 
 def test_dear_stages__get_more_peers() -> None:

@@ -17,7 +17,8 @@ from statistics import fmean
 
 from iota_p2p_crypto.identity import PeerId, peer_id_of
 from iota_p2p_protocols.rebalance import Candidate, Held, StageNeeds, SwarmView, ideal_tokens_per_s, throughputs
-from iota_p2p_protocols.selection import ROUND_S, Kind, choose_stages, plan_round
+from iota_p2p_protocols.selection import choose_stages, plan_round
+from iota_p2p_protocols.selection_plan import ROUND_S, Kind
 
 STAGE_BYTES = 10**9
 WAVER_S = 300  # how long a peer's measured speed stays off by the same amount
