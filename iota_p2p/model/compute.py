@@ -23,9 +23,10 @@ from iota_p2p.model.state import tensors_in, to_bytes
 from iota_p2p.run.spec import RunPlan
 from iota_p2p_crypto.errors import LocalProtocolError, MalformedError
 
-_WEIGHTS = "weights/"
-_MOMENTS = "moments/"
-_NUM_STEPS = "num_steps"
+# What the tensors of a checkpoint are called: these before the names of parameters and of moments.
+WEIGHTS = "weights/"
+MOMENTS = "moments/"
+NUM_STEPS = "num_steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +120,9 @@ class StageCompute:
 
     def checkpoint(self) -> bytes:
         """Return everything that continuing needs: weights, moments and the number of steps."""
-        weights = {f"{_WEIGHTS}{name}": p for name, p in self.stage.named_parameters()}
-        moments = {f"{_MOMENTS}{name}": value for name, value in self.optimizer.state().items()}
-        return to_bytes({**weights, **moments, _NUM_STEPS: torch.tensor(self.num_steps)})
+        weights = {f"{WEIGHTS}{name}": p for name, p in self.stage.named_parameters()}
+        moments = {f"{MOMENTS}{name}": value for name, value in self.optimizer.state().items()}
+        return to_bytes({**weights, **moments, NUM_STEPS: torch.tensor(self.num_steps)})
 
     def restore(self, data: bytes) -> None:
         """Continue from our own checkpoint; what a peer sends goes through `state.from_bytes` instead.
@@ -131,10 +132,10 @@ class StageCompute:
         """
         tensors = tensors_in(data)
         try:
-            num_steps = int(tensors.pop(_NUM_STEPS))
-            weights = {name: tensors.pop(f"{_WEIGHTS}{name}") for name, _ in self.stage.named_parameters()}
+            num_steps = int(tensors.pop(NUM_STEPS))
+            weights = {name: tensors.pop(f"{WEIGHTS}{name}") for name, _ in self.stage.named_parameters()}
             self.stage.load_state_dict(weights)
-            self.optimizer.load({name.removeprefix(_MOMENTS): value for name, value in tensors.items()})
+            self.optimizer.load({name.removeprefix(MOMENTS): value for name, value in tensors.items()})
         except (KeyError, RuntimeError) as error:  # load_state_dict says RuntimeError for a wrong shape
             raise MalformedError("checkpoint", f"expected a checkpoint of this stage, got {error}") from error
         self.num_steps = num_steps

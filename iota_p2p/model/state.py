@@ -39,6 +39,12 @@ def from_bytes(data: bytes, expected: Shapes) -> dict[str, Tensor]:
             or holds a value that is not finite.
     """
     tensors = tensors_in(data)
+    check_tensors(tensors, expected)
+    return tensors
+
+
+def check_tensors(tensors: Tensors, expected: Shapes) -> None:
+    """Check names, shapes, float32 and that every value is finite; raises MalformedError."""
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())
         raise MalformedError("state-names", f"expected the stage's {len(expected)} tensors, differing in {odd[:3]}")
@@ -50,7 +56,6 @@ def from_bytes(data: bytes, expected: Shapes) -> dict[str, Tensor]:
             )
         if not bool(tensor.isfinite().all()):
             raise MalformedError("state-range", f"expected finite values in {name}")
-    return tensors
 
 
 def tensors_in(data: bytes) -> dict[str, Tensor]:
