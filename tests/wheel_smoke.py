@@ -43,6 +43,8 @@ def main() -> None:
             run(python, "-c", f"import {package}", cwd=Path("/"))
         usage = run(work / "env/bin/iota-p2p", "--help", cwd=Path("/"))
         assert "inspect" in usage, f"expected the verbs in the help text, got {usage!r}"  # noqa: S101
+        sheet = run(work / "env/bin/iota-p2p", "run", "show", "tiny", cwd=Path("/"))
+        assert "subspace" in sheet, f"expected the named config of the package, got {sheet!r}"  # noqa: S101
         print(f"wheel and sdist are well: {wheel.name}, {sdist.name}")  # noqa: T201
 
 

@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from iota_p2p.cli import doctor, exit_codes, inspect, key, peer, peers
+from iota_p2p.cli import doctor, exit_codes, inspect, key, peer, peers, run
 from iota_p2p_crypto.errors import (
     IotaError,
     LocalProtocolError,
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(key.app, name="key")
+app.add_typer(run.app, name="run")
 app.command(name="doctor")(doctor.doctor)
 app.command(name="inspect")(inspect.inspect)
 app.command(name="peer")(peer.peer)
