@@ -39,7 +39,7 @@ def doctor(
     """
     import trio
 
-    from iota_p2p.doctor.examination import Examination, Options, examine
+    from iota_p2p.doctor.examination import Examination, Options, examine_until_interrupted
 
     options = Options(
         home=home or default_home(),
@@ -60,7 +60,9 @@ def doctor(
                 typer.echo(f"{'':15}fix: {_printable(finding.fix)}")
 
     examination = Examination(begin, show)
-    trio.run(examine, options, examination)
+    if not trio.run(examine_until_interrupted, options, examination):
+        _show_progress("")
+        raise typer.Exit(exit_codes.INTERRUPTED)
     if as_json:
         typer.echo(json.dumps([_fields(finding) for finding in examination.found], indent=1))
     if any(finding.status is Status.FAIL for finding in examination.found):

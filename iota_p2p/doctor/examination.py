@@ -1,6 +1,7 @@
 """The examination: all checks in order, each with a time limit, and a reason for every one that is left out."""
 
 import secrets
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -95,6 +96,23 @@ class Examination:
         for code in codes:
             if code not in {finding.code for finding in self.found}:
                 self.add(Finding(code, Status.SKIPPED, f"skipped because {reason}"))
+
+
+async def examine_until_interrupted(options: Options, examination: Examination) -> bool:
+    """Make all checks, or as many as Ctrl-C leaves time for; return whether all were made."""
+    completed = False
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def wait_for_signal() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait_for_signal)
+            await examine(options, examination)
+            completed = True
+            nursery.cancel_scope.cancel()
+    return completed
 
 
 async def examine(options: Options, examination: Examination) -> None:

@@ -176,4 +176,5 @@ async def open_streams(
             yield streams
         finally:
             nursery.cancel_scope.cancel()
-            await streams.aclose()
+            with trio.CancelScope(shield=True):  # else the first close raises, and the other streams stay open
+                await streams.aclose()
