@@ -21,7 +21,7 @@ from iota_p2p.network.daemon_config import DaemonConfig
 from iota_p2p.network.host import Host
 from iota_p2p.network.multiaddr import PeerAddress
 from iota_p2p.network.streams import Streams, open_streams
-from iota_p2p_crypto.errors import UserError
+from iota_p2p_crypto.errors import PeerUnavailableError, UserError
 from iota_p2p_crypto.identity import SEED_BYTES, Identity, PeerId
 from iota_p2p_protocols.ids import NO_RUN
 
@@ -198,9 +198,14 @@ async def _examine_node(
             name = "our identity" if own else "a throw-away identity"
             examination.add(Finding("D202", Status.OK, f"started as {running.identity.peer_id} ({name})"))
             greetings = await _greet_all(examination, running, targets)
-            if greetings:
-                await _ask_peers(examination, running, greetings, targets if own else None)
-    except* UserError as errors:
+            listed = await _ask_peers(examination, running, greetings) if greetings else frozenset()
+        if own is None:
+            examination.skip(["D205"], "a throw-away identity has no twin")
+            return
+        listed |= {address.transport for address in targets if address.peer_id == own.peer_id}
+        if greetings or listed:
+            await examination.check("D205", _TWIN_S, partial(node.check_twin, own.peer_id, listed))
+    except* (UserError, PeerUnavailableError) as errors:
         leaf: BaseException = errors
         while isinstance(leaf, BaseExceptionGroup):
             leaf = leaf.exceptions[0]
@@ -228,20 +233,13 @@ async def _greet_all(examination: Examination, running: _Node, targets: Sequence
     return greetings
 
 
-async def _ask_peers(
-    examination: Examination,
-    running: _Node,
-    greetings: dict[PeerId, Greeted],
-    twins: Sequence[PeerAddress] | None,
-) -> None:
-    """Ask the peers that talk to us about ourselves; about our identity only if it is not a throw-away one."""
+async def _ask_peers(examination: Examination, running: _Node, greetings: dict[PeerId, Greeted]) -> frozenset[str]:
+    """Ask the peers that talk to us about ourselves; return the addresses they know for our identity."""
     peers = sorted(greetings)
     addresses = await running.host.addresses()
     dial_back = partial(node.check_dial_back, running.streams, node.ports_of(addresses), peers)
     await examination.check("D203", _DIAL_BACK_S, dial_back)
     examination.add(node.judge_clock(greetings))
-    if twins is None:
-        examination.skip(["D205"], "a throw-away identity has no twin")
-        return
-    twin = partial(node.check_twin, running.streams, running.identity.peer_id, addresses, peers, twins)
-    await examination.check("D205", _TWIN_S, twin)
+    with trio.move_on_after(_TWIN_S):
+        return await node.ask_for_own_addresses(running.streams, running.identity.peer_id, peers)
+    return frozenset()

@@ -3,7 +3,7 @@
 import errno
 import ipaddress
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median_low
 
 import trio
@@ -124,21 +124,22 @@ def _is_global(ip: str) -> bool:
         return False
 
 
-async def check_twin(
-    streams: Streams,
-    own: PeerId,
-    own_addresses: Sequence[str],
-    peers: Sequence[PeerId],
-    bootstrap: Sequence[PeerAddress],
-) -> Finding:
-    """D205: nobody else uses our identity, as far as the peers know and the addresses they name show."""
-    listed = {address.transport for address in bootstrap if address.peer_id == own}
+async def ask_for_own_addresses(streams: Streams, own: PeerId, peers: Sequence[PeerId]) -> frozenset[str]:
+    """Return the transport addresses that the peers know for our own identity."""
+    listed: set[str] = set()
     for peer_id in peers:
         try:
             listed |= await _advertised(streams, own, peer_id)
         except (PeerUnavailableError, RefusedError, RemoteProtocolError):
             continue  # one that knows nothing of us, or is no member; what it should be is D304's question
-    elsewhere = sorted(listed - {address.partition("/p2p/")[0] for address in own_addresses})
+    return frozenset(listed)
+
+
+async def check_twin(own: PeerId, listed: Collection[str]) -> Finding:
+    """D205: nobody uses our identity at any of these transport addresses.
+
+    Our own node must be down: one behind a forwarded port would take itself for its twin.
+    """
     answering: list[str] = []
 
     async def dial(transport: str) -> None:
@@ -151,16 +152,16 @@ async def check_twin(
                 return
 
     async with trio.open_nursery() as nursery:
-        for transport in elsewhere:
+        for transport in listed:
             nursery.start_soon(dial, transport)
     if answering:
         cause = f"another node with our identity {own} answers at {', '.join(sorted(answering))}"
         fix = "stop that node, or give this one its own key: 'iota-p2p peer' with another --home"
         return Finding("D205", Status.FAIL, cause, fix)
-    if elsewhere:
-        cause = f"peers know {own} at {', '.join(elsewhere)[:400]}, where nobody answers now"
+    if listed:
+        cause = f"peers know {own} at {', '.join(sorted(listed))[:400]}, where it does not answer now"
         return Finding("D205", Status.OK, f"{cause}: most likely a former run")
-    return Finding("D205", Status.OK, f"{len(peers)} peers know no other node with our identity")
+    return Finding("D205", Status.OK, "the peers know no node with our identity")
 
 
 async def _advertised(streams: Streams, own: PeerId, peer_id: PeerId) -> set[str]:

@@ -1,6 +1,7 @@
 """The doctor with real daemons: a healthy network, and each way a bootstrap address can be wrong."""
 
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -19,6 +20,9 @@ from iota_p2p.network.dial_probe import identify_listener
 from iota_p2p.peer import Peer, PeerConfig, open_peer
 from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import Identity
+from iota_p2p_protocols.advert import Advert
+from iota_p2p_protocols.ids import NO_RUN
+from iota_p2p_protocols.message import seal_message
 from tests.net.daemons import LOOPBACK, identity, open_hosts
 
 pytestmark = pytest.mark.net
@@ -109,6 +113,28 @@ async def test_doctor__names_another_node_with_our_identity(tmp_path: Path) -> N
         found = await examined(tmp_path, address)
     assert found["D205"].status is Status.FAIL
     assert twin_address.partition("/p2p/")[0] in found["D205"].cause
+
+
+async def test_doctor__does_not_take_itself_for_its_twin(tmp_path: Path) -> None:
+    """A former run that died unheard left an advert with the port that the doctor's own node now listens on."""
+    own = create_key(tmp_path / "identity.pem")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        transport = f"/ip4/127.0.0.1/tcp/{server.getsockname()[1]}"
+    now_s = int(time.time())
+    advert = Advert(
+        run_id=NO_RUN,
+        sequence=now_s * 1000,
+        issued_s=now_s,
+        expires_s=now_s + 600,
+        addresses=(f"{transport}/p2p/{own.peer_id}",),
+        oldest_version=1,
+        newest_version=1,
+        software="test",
+    )
+    async with open_bootstrap(identity(1)) as (_, bootstrap, address):
+        assert bootstrap.membership.intake.take_all([seal_message(advert, own)]) == 1
+        found = await examined(tmp_path, address, listen=transport)
+    assert (found["D205"].status, transport in found["D205"].cause) == (Status.OK, True)
 
 
 async def test_doctor__uses_a_throw_away_identity_when_the_home_is_held(tmp_path: Path) -> None:
