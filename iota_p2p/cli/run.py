@@ -85,10 +85,11 @@ def show(
       iota-p2p run show 100b
       iota-p2p run show configs/1.5b.toml --json
     """
+    plan = _load(run)  # before torch is imported, which takes seconds
+
     from iota_p2p.cli.run_sheet import print_sheet, run_sheet
     from iota_p2p.model.run_figures import run_figures
 
-    plan = _load(run)
     figures = run_figures(plan)
     if as_json:
         typer.echo(json.dumps(run_sheet(plan, figures)))

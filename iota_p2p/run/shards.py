@@ -85,8 +85,12 @@ class ShardStore:
         ref = _checked(data, expected)
         path = self._path(ref.digest)
         scratch = path.with_suffix(f".{os.getpid()}.partial")  # a reader, or a crash, never sees half a shard
-        scratch.write_bytes(data)
-        scratch.replace(path)
+        try:
+            scratch.write_bytes(data)
+            scratch.replace(path)
+        except OSError:
+            scratch.unlink(missing_ok=True)  # the disk is full: give back what it took
+            raise
         return ref
 
     def read(self, ref: ShardRef) -> bytes:
