@@ -169,14 +169,16 @@ def data_spec(train: Iterable[str], heldout: Iterable[str], tokenizer: Tokenizer
 
 def _pieces(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[Tokens]:
     waiting: list[Tokens] = []
+    num_waiting = 0
     for text in documents:
         waiting.append(tokenizer.encode(text))
-        if sum(map(len, waiting)) >= SHARD_TOKENS:
+        num_waiting += len(waiting[-1])
+        if num_waiting >= SHARD_TOKENS:
             tokens = np.concatenate(waiting)
             while len(tokens) >= SHARD_TOKENS:
                 yield tokens[:SHARD_TOKENS]
                 tokens = tokens[SHARD_TOKENS:]
-            waiting = [tokens]
+            waiting, num_waiting = [tokens], len(tokens)
     if any(map(len, waiting)):
         yield np.concatenate(waiting)
 

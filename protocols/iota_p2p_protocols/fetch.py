@@ -29,12 +29,12 @@ PIECE_BYTES = SHARD.max_payload_bytes
 MAX_SHARD_BYTES = 16 * 2**20
 MAX_PIECES = -(-MAX_SHARD_BYTES // PIECE_BYTES)
 
-# All chunks of a state but the last are this long: 8 ms of hashing, and few enough digests for one answer.
+# All chunks of a state but the last are this long: 3 ms of hashing, and few enough digests for one answer.
 CHUNK_BYTES = STATE.max_payload_bytes
 MAX_CHUNKS = STATE.max_payload_bytes // DIGEST_BYTES  # 131,072 chunks: a state of 512 GiB, beyond any one machine
 MAX_STATE_BYTES = MAX_CHUNKS * CHUNK_BYTES
 SNAPSHOT_ID_BYTES = 16
-# More stages than a spec allows layers, so that a number is not mistaken for one.
+# As many as a spec allows layers.
 MAX_STAGES = 1024
 
 StageIndex = Annotated[int, Field(ge=0, lt=MAX_STAGES)]
