@@ -33,7 +33,7 @@ def main() -> None:
         (sdist,) = (work / "dist").glob("*.tar.gz")
         names = {entry.split("/")[0] for entry in zipfile.ZipFile(wheel).namelist()}
         packages = {entry for entry in names if not entry.endswith(".dist-info")}
-        assert packages == TOP_LEVEL, f"expected {sorted(TOP_LEVEL)} in the wheel, got {sorted(packages)}"  # noqa: S101
+        assert packages == TOP_LEVEL, f"expected {sorted(TOP_LEVEL)} in the wheel, got {sorted(packages)}"
         venv.create(work / "env", with_pip=True)
         python = work / "env/bin/python"
         pip = (python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt")
@@ -42,9 +42,9 @@ def main() -> None:
         for package in TOP_LEVEL:
             run(python, "-c", f"import {package}", cwd=Path("/"))
         usage = run(work / "env/bin/iota-p2p", "--help", cwd=Path("/"))
-        assert "inspect" in usage, f"expected the verbs in the help text, got {usage!r}"  # noqa: S101
+        assert "inspect" in usage, f"expected the verbs in the help text, got {usage!r}"
         sheet = run(work / "env/bin/iota-p2p", "run", "show", "tiny", cwd=Path("/"))
-        assert "subspace" in sheet, f"expected the named config of the package, got {sheet!r}"  # noqa: S101
+        assert "subspace" in sheet, f"expected the named config of the package, got {sheet!r}"
         print(f"wheel and sdist are well: {wheel.name}, {sdist.name}")  # noqa: T201
 
 
