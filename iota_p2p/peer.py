@@ -14,6 +14,7 @@ from iota_p2p.membership.greeting import Greeting
 from iota_p2p.membership.joiner import Joiner
 from iota_p2p.membership.member import Clock, Member
 from iota_p2p.membership.membership import Membership
+from iota_p2p.network.dial_back import DialBack
 from iota_p2p.network.host import Host
 from iota_p2p.network.network import Network, open_network
 from iota_p2p_crypto.identity import Identity, PeerId
@@ -25,7 +26,7 @@ from iota_p2p_protocols.view import View
 # Leaving politely must not hold up Ctrl-C, which promises 3 s for everything.
 GOODBYE_TIMEOUT_S = 0.5
 # Addresses change rarely: a new network, a relay reserved.
-LOOK_AT_ADDRESSES_S = 5.0
+LOOK_AT_ADDRESSES_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,7 @@ async def open_peer(
         membership = Membership.of(member, description)
         greeting = Greeting(network.streams, config.run_id, SOFTWARE, clock)
         await greeting.serve()
+        await DialBack(host).serve(network.streams)
         await nursery.start(membership.run)
         joiner = Joiner(membership, greeting, config.bootstrap, config.remembered)
         nursery.start_soon(joiner.run)

@@ -14,7 +14,7 @@ from iota_p2p_protocols.message import seal_message
 
 SOFTWARE = "iota-p2p/0.1.0"
 # A new member's first publication may come before the gossip mesh has formed around it (a second or so).
-REPEATS_AFTER_S = (2.0, 8.0)
+REPEATS_AFTER_S = (3.0,)
 # Doubts are answered at once, but not more often than this: a liar must not make us flood the network.
 MIN_REFUTE_INTERVAL_S = 2.0
 # GossipSub cannot be reached for a moment when the daemon restarts.
@@ -91,7 +91,7 @@ class Announcer:
 
     async def _refute(self) -> None:
         while True:
-            while not self._member.view.doubted(self._member.identity.peer_id):
+            while not self._member.view.doubts_about(self._member.identity.peer_id):
                 await self._member.changed.wait()
             self._sign()
             await self._publish()
@@ -129,5 +129,5 @@ class Announcer:
             leaving=leaving,
         )
         self._latest = seal_message(advert, self._member.identity)
-        self._member.view.receive_advert(open_recent(self._latest, Advert))
-        self._member.note_change()
+        with self._member.noting_changes():
+            self._member.view.receive_advert(open_recent(self._latest, Advert))

@@ -1,6 +1,6 @@
 """How signed facts enter the view, whether they came by gossip or by exchange."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from iota_p2p.membership.member import Member, open_recent
@@ -11,6 +11,7 @@ from iota_p2p_protocols.absence import Absence, validate_absence_gossip
 from iota_p2p_protocols.advert import Advert
 from iota_p2p_protocols.errors import IgnoreError, MalformedError, StaleError
 from iota_p2p_protocols.message import open_gossip, open_message
+from iota_p2p_protocols.view_exchange import is_fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +24,15 @@ class Intake:
         """Take an advert from gossip; raises IgnoreError or RejectError."""
         now_s = self.member.clock()
         advert = open_gossip(data, author, Advert, run_id=self.member.run_id, now_s=now_s, opener=open_recent)
-        self.member.view.receive_advert(advert)
-        self.member.note_change()
+        with self.member.noting_changes():
+            self.member.view.receive_advert(advert)
 
     def hear_absence(self, data: bytes, author: PeerId) -> None:
         """Take an absence from gossip; raises IgnoreError or RejectError."""
         now_s = self.member.clock()
         absence = validate_absence_gossip(data, author, run_id=self.member.run_id, now_s=now_s, opener=open_recent)
-        self.member.view.receive_absence(absence)
-        self.member.note_change()
+        with self.member.noting_changes():
+            self.member.view.receive_absence(absence)
 
     def take_all(self, envelopes: Iterable[bytes]) -> int:
         """Take adverts and absences that a peer passed on in an exchange; return how many were news.
@@ -51,10 +52,17 @@ class Intake:
                 absences.append(data)
             else:
                 raise MalformedError("view-entry-type", f"expected adverts and absences, got {domain.name}")
-        news = sum(self._take_advert(data) for data in adverts) + sum(self._take_absence(data) for data in absences)
-        if news:
-            self.member.note_change()
+        now_s = self.member.clock()
+        with self.member.noting_changes():
+            news = sum(self._take_advert(data) for data in adverts)
+            news += sum(self._take_absence(data, lambda absence: is_fresh(absence, now_s)) for data in absences)
         return news
+
+    def take_doubts(self, envelopes: Iterable[bytes]) -> int:
+        """Take what a peer knows of our own absence; return how much was news. Raises as `take_all`."""
+        me = self.member.identity.peer_id
+        with self.member.noting_changes():
+            return sum(self._take_absence(data, lambda absence: absence.peer_id == me) for data in envelopes)
 
     def _take_advert(self, data: bytes) -> bool:
         try:
@@ -66,11 +74,13 @@ class Intake:
             return False
         return True
 
-    def _take_absence(self, data: bytes) -> bool:
+    def _take_absence(self, data: bytes, wanted: Callable[[Absence], bool]) -> bool:
         try:
             absence = open_message(
                 data, Absence, run_id=self.member.run_id, now_s=self.member.clock(), opener=open_recent
             )
+            if not wanted(absence.payload):
+                return False
             self.member.view.receive_absence(absence)
         except (IgnoreError, StaleError):
             return False

@@ -1,7 +1,7 @@
 """Joining: finding somebody, anybody, of the network, and again whenever we find ourselves alone."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -63,7 +63,7 @@ class Joiner:
 
     async def _try_everybody(self) -> None:
         """Try candidates one after another until one has given us its view."""
-        async for address in self._addresses():
+        for address in self._addresses():
             if not self._alone:
                 return
             await self._try(address)
@@ -71,12 +71,9 @@ class Joiner:
             if self._alone:
                 await self._meet(peer_id, str(peer_id))
 
-    async def _addresses(self) -> AsyncIterator[str]:
-        for address in self.bootstrap:
-            yield address
-        for addresses in list(self.remembered.values())[:MAX_CANDIDATES]:
-            for address in addresses:
-                yield address
+    def _addresses(self) -> Sequence[str]:
+        remembered = list(self.remembered.values())[:MAX_CANDIDATES]
+        return (*self.bootstrap, *(address for addresses in remembered for address in addresses))
 
     async def _found(self) -> Sequence[PeerId]:
         """Return the members the DHT knows of; none if it cannot be asked."""

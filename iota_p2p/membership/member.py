@@ -1,6 +1,7 @@
 """`Member`: what every part of membership works with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -30,7 +31,7 @@ class Member:
         network: how we reach the others.
         view: what we believe of them.
         seed: of all jitter and choices; fixed in simulations.
-        changed: notified whenever the view changes.
+        changed: set, and replaced by a new one, when other peers become live or gone, or somebody doubts us.
     """
 
     identity: Identity
@@ -45,7 +46,14 @@ class Member:
         """Return a random stream for one task, so that no task's draws depend on another's timing."""
         return Random(f"{self.seed}/{self.identity.peer_id}/{purpose}")  # noqa: S311 - jitter, no secret
 
-    def note_change(self) -> None:
-        """Wake everybody who waits for the view to change."""
-        self.changed.set()
-        self.changed = trio.Event()
+    @contextmanager
+    def noting_changes(self) -> Iterator[None]:
+        """Wake those who wait for `changed` if it matters: another set of live peers, or doubts about ourselves."""
+        before = self._standing()
+        yield
+        if self._standing() != before:
+            self.changed.set()
+            self.changed = trio.Event()
+
+    def _standing(self) -> tuple[int, bool]:
+        return self.view.num_changes, bool(self.view.doubts_about(self.identity.peer_id))

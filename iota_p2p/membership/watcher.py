@@ -7,6 +7,7 @@ round trip; a hung or cut-off peer is found by the exchanges of `membership`, wh
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from math import floor
+from random import Random
 
 import trio
 
@@ -18,12 +19,15 @@ from iota_p2p_protocols.advert import LIFETIME_S
 from iota_p2p_protocols.errors import IgnoreError, PeerUnavailableError, RefusedError, RemoteProtocolError
 from iota_p2p_protocols.ids import ABSENCES, WATCH
 from iota_p2p_protocols.message import seal_message
-from iota_p2p_protocols.view import watched_by
 
 # How long a peer whose line broke, or that did not answer, has to prove that it is there.
 CONFIRM_TIMEOUT_S = 3.0
+# All watchers of a peer see it die at once; so that not all of them say so, each hesitates up to this long.
+MAX_HESITATION_S = 1.0
 # The ring is looked at again at most this often, however fast the view changes.
 MIN_ROUND_S = 0.5
+# Views disagree for a moment, so more than NUM_WATCHED may watch us; beyond this it is somebody holding our calls.
+MAX_WATCHERS = 16
 # A peer that refuses our line (it has enough) or breaks it at once is asked again after this time.
 RETRY_S = 5.0
 
@@ -41,6 +45,12 @@ class Watcher:
     confirm: Callable[[PeerId], Awaitable[object]]
     _lines: dict[PeerId, trio.CancelScope] = field(default_factory=dict)
     _sequence: int = 0
+    _rng: Random = field(init=False)
+    _num_watchers: int = 0
+
+    def __post_init__(self) -> None:
+        """Take a random stream of our own."""
+        self._rng = self.member.rng("watcher")
 
     async def run(self) -> None:
         """Watch for as long as the caller's nursery lives."""
@@ -66,12 +76,14 @@ class Watcher:
             with trio.fail_after(CONFIRM_TIMEOUT_S):
                 await self.confirm(peer_id)
         except (trio.TooSlowError, PeerUnavailableError):
-            await self._declare_absent(peer_id, advert.sequence)
+            await trio.sleep(self._rng.uniform(0, MAX_HESITATION_S))
+            if self.member.view.is_live(peer_id):  # others may have said enough meanwhile
+                await self._declare_absent(peer_id, advert.sequence)
         except (RefusedError, RemoteProtocolError):
             return  # it answered, if badly
 
     def _follow_ring(self, nursery: trio.Nursery) -> None:
-        wanted = set(watched_by(self.member.identity.peer_id, self.member.view.live()))
+        wanted = set(self.member.view.watched())
         for peer_id in self._lines.keys() - wanted:
             self._lines.pop(peer_id).cancel()
         for peer_id in sorted(wanted - self._lines.keys()):
@@ -90,8 +102,13 @@ class Watcher:
                 await trio.sleep(RETRY_S)
 
     async def _be_watched(self, peer_id: PeerId, request: Request) -> Response:  # noqa: ARG002 - anybody may
-        await trio.sleep_forever()
-        return Response({})
+        if self._num_watchers >= MAX_WATCHERS:
+            raise RefusedError("watched-enough", f"expected at most {MAX_WATCHERS} watchers, got one more")
+        self._num_watchers += 1
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._num_watchers -= 1
 
     async def _declare_absent(self, peer_id: PeerId, advert_sequence: int) -> None:
         now_s = floor(self.member.clock())
@@ -106,10 +123,10 @@ class Watcher:
         )
         data = seal_message(absence, self.member.identity)
         try:
-            self.member.view.receive_absence(open_recent(data, Absence))
+            with self.member.noting_changes():
+                self.member.view.receive_absence(open_recent(data, Absence))
         except IgnoreError:
             return  # it refuted, or left, while we waited
-        self.member.note_change()
         try:
             await self.member.network.gossip.publish(ABSENCES, data)
         except PeerUnavailableError:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from iota_p2p.network.gossip import Gossip
 from iota_p2p.network.host import Host
+from iota_p2p.network.offences import OffenceLedger
 from iota_p2p.network.rendezvous import Rendezvous
 from iota_p2p.network.streams import Streams, open_streams
 
@@ -19,16 +20,19 @@ class Network:
         rendezvous: who is there, by key.
         gossip: small signed facts for everybody.
         streams: requests to one peer.
+        ledger: who broke which rule; whoever breaks too many is refused for a while.
     """
 
     host: Host
     rendezvous: Rendezvous
     gossip: Gossip
     streams: Streams
+    ledger: OffenceLedger
 
 
 @asynccontextmanager
 async def open_network(host: Host, run_id: bytes) -> AsyncIterator[Network]:
     """Put the facilities on a host for as long as the context lasts."""
-    async with open_streams(host) as streams:
-        yield Network(host, Rendezvous(host, run_id), Gossip(host, run_id), streams)
+    ledger = OffenceLedger()
+    async with open_streams(host, ledger=ledger) as streams:
+        yield Network(host, Rendezvous(host, run_id), Gossip(host, run_id, ledger), streams, ledger)

@@ -2,17 +2,18 @@
 
 Theory of operation. For each peer the view holds its latest advert and the absences that watchers signed about
 that very advert. Both only ever grow: a higher sequence replaces an advert and clears its absences, and of the
-absences the `MAX_ABSENCES` with the lowest tag are kept. Two views that have heard the same messages, in whatever
-order, are therefore equal, and `fingerprint` (an XOR over the entries) tells so in 32 bytes.
+absences the `MAX_ABSENCES` with the lowest tag are kept.
 
 A peer is *live* here unless its last advert says that it leaves, or we found it absent ourselves, or
 `ABSENCE_QUORUM` others did. A live peer that hears of its absence publishes its next advert, which ends the matter.
+Two views with the same live peers and sequences have the same `fingerprint`, an XOR over them.
 Known limit: two colluding members can hide a third from those who have not met it, until it refutes them.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from iota_p2p_crypto.digest import tagged_digest
 from iota_p2p_crypto.envelope import Verified
@@ -34,12 +35,10 @@ class Entry:
     Attributes:
         advert: its latest advert.
         absences: by watcher, what they signed about this advert.
-        print: this entry's share of the view's fingerprint.
     """
 
     advert: Verified[Advert]
     absences: dict[PeerId, Verified[Absence]] = field(default_factory=dict)
-    print: bytes = b""
 
 
 class View:
@@ -48,8 +47,10 @@ class View:
     def __init__(self, me: PeerId) -> None:
         self.me = me
         self._entries: dict[PeerId, Entry] = {}
+        self.num_changes = 0  # of the set of live peers
         self._fingerprint = 0
-        self._live: dict[PeerId, None] | None = None  # cache, dropped at every change
+        self._live: dict[PeerId, None] = {}  # in the order they became live
+        self._ring: list[tuple[bytes, PeerId]] = []  # the live ones by ring position
 
     def receive_advert(self, advert: Verified[Advert]) -> None:
         """Take in an advert.
@@ -104,63 +105,68 @@ class View:
         return None if entry is None else entry.advert.payload
 
     def live(self) -> Sequence[PeerId]:
-        """Return the peers believed to be there, ourselves included, in the order they were first heard."""
-        if self._live is None:
-            self._live = {peer_id: None for peer_id, entry in self._entries.items() if self._is_live(entry)}
+        """Return the peers believed to be there, ourselves included, in the order they came to be."""
         return tuple(self._live)
 
     def is_live(self, peer_id: PeerId) -> bool:
         """Return whether a peer is believed to be there."""
-        entry = self._entries.get(peer_id)
-        return entry is not None and self._is_live(entry)
+        return peer_id in self._live
+
+    def watched(self) -> Sequence[PeerId]:
+        """Return the peers we watch: our next NUM_WATCHED successors among the live on the ring."""
+        start = bisect_right(self._ring, (ring_position(self.me), self.me))
+        around = (*self._ring[start : start + NUM_WATCHED + 1], *self._ring[: NUM_WATCHED + 1])
+        others = dict.fromkeys(peer_id for _, peer_id in around if peer_id != self.me)
+        return tuple(others)[:NUM_WATCHED]
 
     def known(self) -> Sequence[PeerId]:
         """Return every peer with an advert that has not expired, live or not."""
         return tuple(self._entries)
 
-    def doubted(self, peer_id: PeerId) -> bool:
-        """Return whether anybody declared a peer's latest advert absent: what makes that peer refute."""
+    def doubts_about(self, peer_id: PeerId) -> Sequence[Verified[Absence]]:
+        """Return what was said of a peer's absence since its latest advert; any at all makes that peer refute."""
         entry = self._entries.get(peer_id)
-        return entry is not None and bool(entry.absences)
+        return () if entry is None else tuple(entry.absences.values())
 
-    def envelopes_of(self, peer_id: PeerId) -> Sequence[bytes]:
-        """Return the signed envelopes behind an entry, advert first, for passing on."""
+    def advert_envelope(self, peer_id: PeerId) -> bytes | None:
+        """Return the signed envelope of a peer's latest advert, for passing on."""
         entry = self._entries.get(peer_id)
-        if entry is None:
-            return ()
-        return (entry.advert.envelope_bytes, *(absence.envelope_bytes for absence in entry.absences.values()))
+        return None if entry is None else entry.advert.envelope_bytes
 
     @property
     def fingerprint(self) -> bytes:
-        """32 bytes that are equal for views holding the same adverts and absences."""
+        """32 bytes that are equal for views with the same live peers and advert sequences."""
         return self._fingerprint.to_bytes(32, "big")
 
-    def prints(self) -> dict[PeerId, bytes]:
-        """Return each entry's own 32-byte fingerprint."""
-        return {peer_id: entry.print for peer_id, entry in self._entries.items()}
+    def sequences(self) -> dict[PeerId, int]:
+        """Return the advert sequence of every live peer."""
+        return {peer_id: self._entries[peer_id].advert.payload.sequence for peer_id in self._live}
 
-    def _is_live(self, entry: Entry) -> bool:
+    def _would_live(self, entry: Entry) -> bool:
         return not (entry.advert.payload.leaving or self.me in entry.absences or len(entry.absences) >= ABSENCE_QUORUM)
 
     def _replace(self, peer_id: PeerId, entry: Entry | None) -> None:
+        """Set or drop an entry, and keep what is derived from it in step."""
         old = self._entries.pop(peer_id, None)
-        if old is not None:
-            self._fingerprint ^= int.from_bytes(old.print, "big")
+        if old is not None and peer_id in self._live:
+            self._fingerprint ^= _print(peer_id, old.advert.payload.sequence)
+        live = entry is not None and self._would_live(entry)
         if entry is not None:
-            entry.print = _print(peer_id, entry)
-            self._fingerprint ^= int.from_bytes(entry.print, "big")
             self._entries[peer_id] = entry
-        self._live = None
+            if live:
+                self._fingerprint ^= _print(peer_id, entry.advert.payload.sequence)
+        place = (ring_position(peer_id), peer_id)
+        if live and peer_id not in self._live:
+            self.num_changes += 1
+            self._live[peer_id] = None
+            insort(self._ring, place)
+        elif not live and peer_id in self._live:
+            self.num_changes += 1
+            del self._live[peer_id]
+            del self._ring[bisect_left(self._ring, place)]
 
 
-def watched_by(me: PeerId, live: Iterable[PeerId]) -> Sequence[PeerId]:
-    """Return the peers that `me` watches: its next NUM_WATCHED successors among the live on the ring of peer tags."""
-    ring = sorted((ring_position(peer_id), peer_id) for peer_id in live if peer_id != me)
-    start = bisect_right(ring, (ring_position(me), me))
-    around = ring[start:] + ring[:start]
-    return tuple(peer_id for _, peer_id in around[:NUM_WATCHED])
-
-
+@lru_cache(2 * MAX_PEERS)
 def ring_position(peer_id: PeerId) -> bytes:
     """Return a peer's place on the ring."""
     return tagged_digest("iota-p2p/ring/1", peer_id_to_bytes(peer_id))
@@ -174,7 +180,6 @@ def _lowest(subject: PeerId, watchers: Iterable[PeerId]) -> set[PeerId]:
     return distinct if len(distinct) <= MAX_ABSENCES else set(sorted(distinct, key=tag)[:MAX_ABSENCES])
 
 
-def _print(peer_id: PeerId, entry: Entry) -> bytes:
-    watchers = b"".join(sorted(peer_id_to_bytes(watcher) for watcher in entry.absences))
-    sequence = entry.advert.payload.sequence.to_bytes(8, "big")
-    return tagged_digest("iota-p2p/view-entry/1", peer_id_to_bytes(peer_id), sequence, watchers)
+def _print(peer_id: PeerId, sequence: int) -> int:
+    hashed = tagged_digest("iota-p2p/view-entry/1", peer_id_to_bytes(peer_id), sequence.to_bytes(8, "big"))
+    return int.from_bytes(hashed, "big")

@@ -1,8 +1,13 @@
 """View exchange: two peers make their views equal, on `/iota-p2p/view/1` (spec: protocols/spec/membership.md).
 
 First the caller sends its view's fingerprint. If it differs, the answer carries a summary: one row of peer id and
-print per entry. From that the caller knows which entries to send and which to ask for, and one more request moves
-both. Gossip carries news fast; this repairs what gossip missed, brings a joiner up to date and heals partitions.
+advert sequence per live peer. From that the caller knows which adverts to send and which to ask for, and one more
+request moves both. Gossip carries news fast; this repairs what gossip missed, brings a joiner up to date and heals
+partitions.
+
+Who is gone is told differently, because a peer that was cut off believes half of the world to be gone: each side
+tells the other what was said of *its own* absence, which it can refute, and of third peers only what was said within
+the last minute (`ABSENCE_RELAY_S`).
 """
 
 from collections.abc import Sequence
@@ -13,16 +18,21 @@ from pydantic import Field
 from iota_p2p_crypto import canonical
 from iota_p2p_crypto.digest import DIGEST_BYTES
 from iota_p2p_crypto.identity import PeerId, peer_id_from_bytes, peer_id_to_bytes
+from iota_p2p_protocols.absence import Absence
 from iota_p2p_protocols.errors import MalformedError
-from iota_p2p_protocols.ids import VIEW
+from iota_p2p_protocols.ids import ABSENCES, VIEW
 from iota_p2p_protocols.message import Message
-from iota_p2p_protocols.view import MAX_PEERS, View
+from iota_p2p_protocols.view import MAX_ABSENCES, MAX_PEERS, View
 
 PEER_ID_BYTES = 38
-ROW_BYTES = PEER_ID_BYTES + DIGEST_BYTES
+SEQUENCE_BYTES = 8
+ROW_BYTES = PEER_ID_BYTES + SEQUENCE_BYTES
+# Long enough for three exchanges to repair a gossip message that got lost, shorter than partitions that matter.
+ABSENCE_RELAY_S = 60
 MAX_WANTED = 1024  # peers asked for at once: their envelopes fill most of an answer, see BATCH_BYTES
 BATCH_BYTES = VIEW.max_payload_bytes // 2  # stop adding entries here; the largest entry still fits above it
 
+Doubts = Annotated[tuple[Annotated[bytes, Field(max_length=ABSENCES.max_bytes)], ...], Field(max_length=MAX_ABSENCES)]
 PeerIdBytes = Annotated[bytes, Field(min_length=PEER_ID_BYTES, max_length=PEER_ID_BYTES)]
 
 
@@ -31,9 +41,11 @@ class Compare(Message):
 
     Attributes:
         fingerprint: the caller's.
+        doubts: envelopes of the absences of the callee that the caller knows.
     """
 
     fingerprint: Annotated[bytes, Field(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+    doubts: Doubts = ()
 
 
 class Compared(Message):
@@ -41,9 +53,11 @@ class Compared(Message):
 
     Attributes:
         same: whether they are equal.
+        doubts: envelopes of the absences of the caller that the callee knows.
     """
 
     same: bool
+    doubts: Doubts = ()
 
 
 class Swap(Message):
@@ -56,13 +70,19 @@ class Swap(Message):
     wanted: Annotated[tuple[PeerIdBytes, ...], Field(max_length=MAX_WANTED)]
 
 
+def pack_doubts(view: View, partner: PeerId) -> tuple[bytes, ...]:
+    """Return what the partner should hear of its own absence."""
+    return tuple(absence.envelope_bytes for absence in view.doubts_about(partner))
+
+
 def pack_summary(view: View) -> bytes:
-    """Return one row of ROW_BYTES per entry, in no particular order."""
-    return b"".join(peer_id_to_bytes(peer_id) + entry_print for peer_id, entry_print in view.prints().items())
+    """Return one row of ROW_BYTES per live peer, in no particular order."""
+    rows = view.sequences().items()
+    return b"".join(peer_id_to_bytes(peer_id) + sequence.to_bytes(SEQUENCE_BYTES, "big") for peer_id, sequence in rows)
 
 
-def unpack_summary(data: bytes) -> dict[PeerId, bytes]:
-    """Return each entry's print.
+def unpack_summary(data: bytes) -> dict[PeerId, int]:
+    """Return each peer's advert sequence.
 
     Raises:
         MalformedError: if the rows do not come out even, are too many or name no peers.
@@ -70,29 +90,42 @@ def unpack_summary(data: bytes) -> dict[PeerId, bytes]:
     if len(data) % ROW_BYTES or len(data) > MAX_PEERS * ROW_BYTES:
         raise MalformedError("view-summary", f"expected up to {MAX_PEERS} rows of {ROW_BYTES}, got {len(data)} bytes")
     rows = (data[start : start + ROW_BYTES] for start in range(0, len(data), ROW_BYTES))
-    return {peer_id_from_bytes(row[:PEER_ID_BYTES]): row[PEER_ID_BYTES:] for row in rows}
+    return {peer_id_from_bytes(row[:PEER_ID_BYTES]): int.from_bytes(row[PEER_ID_BYTES:], "big") for row in rows}
 
 
-def plan_swap(view: View, theirs: dict[PeerId, bytes]) -> tuple[Swap, bytes]:
+def plan_swap(view: View, theirs: dict[PeerId, int], now_s: float) -> tuple[Swap, bytes]:
     """Return the request that makes two views equal, given the other's summary."""
-    ours = view.prints()
-    wanted = [peer_id for peer_id, entry_print in theirs.items() if ours.get(peer_id) != entry_print]
-    offered = [peer_id for peer_id, entry_print in ours.items() if theirs.get(peer_id) != entry_print]
+    ours = view.sequences()
+    wanted = [peer_id for peer_id, sequence in theirs.items() if _sequence_of(view, peer_id) < sequence]
+    newer = [peer_id for peer_id, sequence in ours.items() if theirs.get(peer_id, -1) < sequence]
+    gone = [peer_id for peer_id, sequence in theirs.items() if ours.get(peer_id, -1) < sequence]
     swap = Swap(wanted=tuple(peer_id_to_bytes(peer_id) for peer_id in wanted[:MAX_WANTED]))
-    return swap, pack_entries(view, offered)
+    return swap, pack_entries(view, newer, gone, now_s)
 
 
-def pack_entries(view: View, peer_ids: Sequence[PeerId]) -> bytes:
-    """Return the envelopes of as many of these entries as fit one message; the rest goes with the next exchange."""
+def pack_entries(view: View, adverts_of: Sequence[PeerId], absences_of: Sequence[PeerId], now_s: float) -> bytes:
+    """Return as many of these envelopes as fit one message; the rest goes with the next exchange."""
+    adverts = (view.advert_envelope(peer_id) for peer_id in adverts_of)
+    absences = (absence for peer_id in absences_of for absence in view.doubts_about(peer_id))
+    fresh = (absence.envelope_bytes for absence in absences if is_fresh(absence.payload, now_s))
     envelopes: list[bytes] = []
     size = 0
-    for peer_id in peer_ids:
+    for envelope in (*filter(None, adverts), *fresh):
         if size > BATCH_BYTES:
             break
-        entry = view.envelopes_of(peer_id)
-        envelopes.extend(entry)
-        size += sum(map(len, entry))
+        envelopes.append(envelope)
+        size += len(envelope)
     return canonical.encode(envelopes)
+
+
+def is_fresh(absence: Absence, now_s: float) -> bool:
+    """Return whether an absence of a third peer is recent enough to be passed on in an exchange."""
+    return absence.issued_s > now_s - ABSENCE_RELAY_S
+
+
+def _sequence_of(view: View, peer_id: PeerId) -> int:
+    advert = view.advert_of(peer_id)
+    return -1 if advert is None else advert.sequence
 
 
 def unpack_entries(data: bytes) -> Sequence[bytes]:
