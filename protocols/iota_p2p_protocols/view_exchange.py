@@ -97,7 +97,8 @@ def plan_swap(view: View, theirs: dict[PeerId, int], now_s: float) -> tuple[Swap
     """Return the request that makes two views equal, given the other's summary."""
     ours = view.sequences()
     wanted = [peer_id for peer_id, sequence in theirs.items() if _sequence_of(view, peer_id) < sequence]
-    newer = [peer_id for peer_id, sequence in ours.items() if theirs.get(peer_id, -1) < sequence]
+    # Of peers that only the other believes live, too: their newer advert may say that they left.
+    newer = [peer_id for peer_id in {**ours, **theirs} if _sequence_of(view, peer_id) > theirs.get(peer_id, -1)]
     gone = [peer_id for peer_id, sequence in theirs.items() if ours.get(peer_id, -1) < sequence]
     swap = Swap(wanted=tuple(peer_id_to_bytes(peer_id) for peer_id in wanted[:MAX_WANTED]))
     return swap, pack_entries(view, newer, gone, now_s)

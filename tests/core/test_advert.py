@@ -99,7 +99,7 @@ def test_from_fields__refuses_an_oldest_version_over_the_newest() -> None:
 def test_lifetime__is_bounded(life_s: int, accepted: Any) -> None:
     data = advert_of(PEERS[0], expires_s=NOW_S + life_s)
     if accepted:
-        assert open_message(data, Advert, run_id=RUN, now_s=NOW_S)
+        assert open_message(data, Advert, run_id=RUN, now_s=NOW_S).payload.expires_s == NOW_S + life_s
     else:
         with pytest.raises(MalformedError) as caught:
             open_message(data, Advert, run_id=RUN, now_s=NOW_S)
