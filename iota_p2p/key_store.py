@@ -33,15 +33,17 @@ def create_key(path: Path, passphrase: bytes | None = None) -> Identity:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UserError(f"cannot use the folder {path.parent}: {error.strerror}") from error
+    try:
         _write_private(temporary, encode_key_file(identity, passphrase))
-        try:
-            os.link(temporary, path)  # unlike rename, fails if the name is taken
-        finally:
-            temporary.unlink()
+        os.link(temporary, path)  # unlike rename, fails if the name is taken
     except FileExistsError as error:
         raise UserError(f"{path} exists and is not overwritten: choose another --out, or move it away") from error
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return identity
 
 
