@@ -7,7 +7,6 @@ round trip; a hung or cut-off peer is found by the exchanges of `membership`, wh
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from math import floor
-from random import Random
 
 import trio
 
@@ -45,12 +44,7 @@ class Watcher:
     confirm: Callable[[PeerId], Awaitable[object]]
     _lines: dict[PeerId, trio.CancelScope] = field(default_factory=dict)
     _sequence: int = 0
-    _rng: Random = field(init=False)
     _num_watchers: int = 0
-
-    def __post_init__(self) -> None:
-        """Take a random stream of our own."""
-        self._rng = self.member.rng("watcher")
 
     async def run(self) -> None:
         """Watch for as long as the caller's nursery lives."""
@@ -76,7 +70,8 @@ class Watcher:
             with trio.fail_after(CONFIRM_TIMEOUT_S):
                 await self.confirm(peer_id)
         except (trio.TooSlowError, PeerUnavailableError):
-            await trio.sleep(self._rng.uniform(0, MAX_HESITATION_S))
+            hesitation = self.member.rng(f"doubt {peer_id} {advert.sequence}")
+            await trio.sleep(hesitation.uniform(0, MAX_HESITATION_S))
             if self.member.view.is_live(peer_id):  # others may have said enough meanwhile
                 await self._declare_absent(peer_id, advert.sequence)
         except (RefusedError, RemoteProtocolError):
@@ -88,15 +83,16 @@ class Watcher:
             self._lines.pop(peer_id).cancel()
         for peer_id in sorted(wanted - self._lines.keys()):
             self._lines[peer_id] = trio.CancelScope()
-            nursery.start_soon(self._hold_line, peer_id, self._lines[peer_id])
+            nursery.start_soon(self._hold_line, peer_id, self._lines[peer_id], nursery)
 
-    async def _hold_line(self, peer_id: PeerId, scope: trio.CancelScope) -> None:
+    async def _hold_line(self, peer_id: PeerId, scope: trio.CancelScope, nursery: trio.Nursery) -> None:
         with scope:
             while True:
                 try:
                     await self.member.network.streams.call(peer_id, WATCH, Request({}))
                 except PeerUnavailableError:
-                    await self.doubt(peer_id)
+                    # In a task of its own: once we believe it gone it is off the ring, and this line is cut.
+                    nursery.start_soon(self.doubt, peer_id)
                 except (RefusedError, RemoteProtocolError):
                     pass
                 await trio.sleep(RETRY_S)

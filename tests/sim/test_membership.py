@@ -1,0 +1,267 @@
+"""Whole peers on the simulated network: who is there, who left, who died, who is slandered."""
+
+# ruff: noqa: ARG001  a clock fixture acts by being asked for
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from math import floor
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from iota_p2p.network.host import HostStream
+from iota_p2p.network.memory import MemoryHost, open_memory_network
+from iota_p2p.network.network import Network, open_network
+from iota_p2p.network.streams import Request, Response
+from iota_p2p.peer import Peer, PeerConfig, open_peer
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.absence import Absence
+from iota_p2p_protocols.advert import LIFETIME_S
+from iota_p2p_protocols.errors import RefusedError
+from iota_p2p_protocols.hello import Hello
+from iota_p2p_protocols.ids import ABSENCES, ADVERTS, HELLO, NO_RUN, PROTOCOLS
+from iota_p2p_protocols.message import seal_message
+from iota_p2p_testnet.simulation import Swarm, identity_of, open_swarm, virtual_clock
+from tests.core.members import OTHER_RUN, RUN, advert_of
+
+SEED = 5
+HUNG_S = 300
+FUTURE = Hello(oldest_version=2, newest_version=3, run_id=NO_RUN, software="future/1", clock_ms=0)
+
+
+async def until(condition: Callable[[], object], within_s: float, step_s: float = 0.05) -> None:
+    """Wait for a condition; fail if it takes longer."""
+    with trio.fail_after(within_s):
+        while not condition():  # noqa: ASYNC110 - a view changes by itself, and time is virtual
+            await trio.sleep(step_s)
+
+
+@asynccontextmanager
+async def swarm_of(size: int, settle_s: float = 20) -> AsyncIterator[tuple[Swarm, Sequence[Peer]]]:
+    """Run a swarm whose peers all joined through the first."""
+    async with open_swarm(SEED) as swarm:
+        first = await swarm.start(0, ())
+        peers = [first, *[await swarm.start(number, [first.identity.peer_id]) for number in range(1, size)]]
+        await until(lambda: swarm.agreement() == 1, 20)
+        await trio.sleep(settle_s)  # lines to the watched are up, first exchanges are over
+        assert swarm.agreement() == 1
+        yield swarm, peers
+
+
+def believers(peers: Sequence[Peer], subject: PeerId) -> set[PeerId]:
+    return {peer.identity.peer_id for peer in peers if peer.view.is_live(subject)}
+
+
+async def test_join__reaches_everybody_through_one_bootstrap_peer(autojump_clock: MockClock) -> None:
+    async with open_swarm(SEED) as swarm:
+        first = await swarm.start(0, ())
+        for number in range(1, 10):
+            await swarm.start(number, [first.identity.peer_id])
+        await until(lambda: swarm.agreement() == 1, 10)
+        assert len({peer.view.fingerprint for peer in swarm.peers.values()}) == 1
+
+
+async def test_graceful_leave__is_seen_within_two_seconds(autojump_clock: MockClock) -> None:
+    async with swarm_of(8) as (swarm, peers):
+        *stay, leaver = peers
+        await swarm.stop(leaver.identity.peer_id)
+        await until(lambda: not believers(stay, leaver.identity.peer_id), 1)  # stop() itself took one second
+
+
+async def test_crash__is_seen_within_ten_seconds(autojump_clock: MockClock) -> None:
+    async with swarm_of(8) as (swarm, peers):
+        *stay, victim = peers
+        swarm.crash(victim.identity.peer_id)
+        await until(lambda: not believers(stay, victim.identity.peer_id), 10)
+        assert swarm.agreement() == 1
+
+
+async def test_crash_of_several_at_once__is_seen(autojump_clock: MockClock) -> None:
+    async with swarm_of(10) as (swarm, peers):
+        for victim in peers[6:]:
+            swarm.crash(victim.identity.peer_id)
+        await until(lambda: swarm.agreement() == 1, 10)
+
+
+async def test_hung_peer__is_declared_absent(autojump_clock: MockClock) -> None:
+    """One that was there once, and whose node still takes every stream, but behind which nobody answers."""
+
+    async def hang(_stream: HostStream) -> None:
+        await trio.sleep_forever()
+
+    async with swarm_of(6) as (swarm, peers):
+        zombie = identity_of(SEED, 99)
+        host = swarm.network.host(zombie.peer_id)
+        for spec in PROTOCOLS:
+            await host.handle(spec.id, hang)
+        await host.connect(address_of(0))
+        now_s = floor(virtual_clock())
+        advert = advert_of(zombie, run_id=NO_RUN, issued_s=now_s, expires_s=now_s + LIFETIME_S)
+        await host.publish(ADVERTS.full_name(NO_RUN), advert)
+        await until(lambda: len(believers(peers, zombie.peer_id)) == len(peers), 5)
+        await until(lambda: not believers(peers, zombie.peer_id), HUNG_S)
+
+
+async def test_false_accusation_by_two__is_refuted_within_seconds(autojump_clock: MockClock) -> None:
+    async with swarm_of(8) as (_, peers):
+        first, second, victim, *others = peers
+        victim_id = victim.identity.peer_id
+        advert = victim.view.advert_of(victim_id)
+        assert advert is not None
+        for liar in (first, second):
+            await slander(liar, victim_id, advert.sequence)
+        await until(lambda: not believers(others[:1], victim_id), 1, step_s=0.001)  # the lie works at first
+        await until(lambda: len(believers(peers, victim_id)) == len(peers), 3)
+
+
+async def slander(liar: Peer, subject: PeerId, advert_sequence: int) -> None:
+    now_s = floor(virtual_clock())
+    absence = Absence(
+        run_id=NO_RUN,
+        sequence=1,
+        issued_s=now_s,
+        expires_s=now_s + LIFETIME_S,
+        peer_id=subject,
+        advert_sequence=advert_sequence,
+    )
+    await liar.network.gossip.publish(ABSENCES, seal_message(absence, liar.identity))
+
+
+async def test_single_accusation__ends_nobody(autojump_clock: MockClock) -> None:
+    async with swarm_of(6) as (_, peers):
+        liar, victim, *others = peers
+        victim_id = victim.identity.peer_id
+        advert = victim.view.advert_of(victim_id)
+        assert advert is not None
+        await slander(liar, victim_id, advert.sequence)
+        for _ in range(50):
+            assert len(believers(others, victim_id)) == len(others)
+            await trio.sleep(0.1)
+        refuted = victim.view.advert_of(victim_id)
+        assert refuted is not None
+        assert refuted.sequence > advert.sequence
+
+
+async def test_missed_gossip__is_repaired_by_an_exchange(autojump_clock: MockClock) -> None:
+    async with swarm_of(5) as (swarm, peers):
+        deaf, *others = peers
+        deaf_id = deaf.identity.peer_id
+        topic = ADVERTS.full_name(NO_RUN)
+        mailboxes = swarm.network.mesh._mailboxes[topic].pop(deaf_id)
+        newcomer = await swarm.start(50, [others[0].identity.peer_id])
+        await until(lambda: len(believers(others, newcomer.identity.peer_id)) == len(others), 5)
+        assert not deaf.view.is_live(newcomer.identity.peer_id)
+        swarm.network.mesh._mailboxes[topic][deaf_id] = mailboxes
+        await until(lambda: deaf.view.is_live(newcomer.identity.peer_id), 60)
+
+
+async def test_restarted_peer__is_live_again_under_its_old_identity(autojump_clock: MockClock) -> None:
+    async with swarm_of(6) as (swarm, peers):
+        victim_id = peers[-1].identity.peer_id
+        swarm.crash(victim_id)
+        await until(lambda: not believers(peers[:-1], victim_id), 10)
+        await swarm.start(5, [peers[0].identity.peer_id])
+        await until(lambda: swarm.agreement() == 1, 10)
+
+
+# Who may join, and through whom
+
+
+@asynccontextmanager
+async def one_peer(host: MemoryHost, number: int, config: PeerConfig) -> AsyncIterator[Peer]:
+    async with open_peer(identity_of(SEED, number), host, config, virtual_clock) as peer:
+        yield peer
+
+
+@asynccontextmanager
+async def two_hosts() -> AsyncIterator[tuple[MemoryHost, MemoryHost]]:
+    async with open_memory_network(SEED) as network:
+        first, second = (network.host(identity_of(SEED, number).peer_id) for number in range(2))
+        yield first, second
+
+
+def address_of(number: int) -> str:
+    return f"/memory/0/p2p/{identity_of(SEED, number).peer_id}"
+
+
+async def test_peer_of_another_run__is_refused_with_the_reason(autojump_clock: MockClock) -> None:
+    async with two_hosts() as (first, second):
+        joining = PeerConfig(run_id=OTHER_RUN, bootstrap=[address_of(0)], seed=SEED)
+        async with (
+            one_peer(first, 0, PeerConfig(run_id=RUN, seed=SEED)) as member,
+            one_peer(second, 1, joining) as stranger,
+        ):
+            await until(lambda: stranger.joiner.failures, 5)
+            assert (
+                f"expected run {RUN.hex()[:16]}, got {OTHER_RUN.hex()[:16]}" in stranger.joiner.failures[address_of(0)]
+            )
+            for peer in (member, stranger):
+                assert list(peer.view.live()) == [peer.identity.peer_id]
+
+
+@asynccontextmanager
+async def node_of_the_future(host: MemoryHost) -> AsyncIterator[Network]:
+    """Run a node that speaks versions 2 to 3 only."""
+
+    async def answer(_peer_id: PeerId, _request: Request) -> Response:
+        return Response(FUTURE.to_fields())
+
+    async with open_network(host, NO_RUN) as network:
+        await network.streams.serve(HELLO, answer)
+        yield network
+
+
+async def test_peer_of_another_version__is_not_joined_and_the_reason_is_kept(autojump_clock: MockClock) -> None:
+    async with two_hosts() as (first, second):
+        joining = PeerConfig(bootstrap=[address_of(0)], seed=SEED)
+        async with node_of_the_future(first), one_peer(second, 1, joining) as peer:
+            await until(lambda: peer.joiner.failures, 5)
+            assert peer.joiner.failures[address_of(0)] == "expected a version from 1 to 1, got 2 to 3"
+            assert list(peer.view.live()) == [second.peer_id]
+
+
+async def test_hello_of_another_version__is_refused_with_the_reason(autojump_clock: MockClock) -> None:
+    async with (
+        two_hosts() as (first, second),
+        one_peer(first, 0, PeerConfig(seed=SEED)),
+        node_of_the_future(second) as future,
+    ):
+        await second.connect(address_of(0))
+        with pytest.raises(RefusedError, match="expected a version from 1 to 1, got 2 to 3") as caught:
+            await future.streams.call(first.peer_id, HELLO, Request(FUTURE.to_fields()))
+        assert caught.value.reason == "hello-version"
+
+
+async def test_lonely_peer__comes_back_through_bootstrap(autojump_clock: MockClock) -> None:
+    async with swarm_of(2) as (swarm, (first, second)):
+        swarm.crash(first.identity.peer_id)
+        await until(lambda: len(second.view.live()) == 1, 30)
+        await trio.sleep(60)  # attempts fail and become rarer
+        assert address_of(0) in second.joiner.failures
+        await swarm.start(0, ())
+        await until(lambda: len(second.view.live()) == 2, 20)
+        assert address_of(0) not in second.joiner.failures
+
+
+async def test_lonely_peer__comes_back_through_its_address_book(autojump_clock: MockClock) -> None:
+    async with two_hosts() as (first, second):
+        remembering = PeerConfig(
+            bootstrap=[address_of(77)],  # gone for ever
+            remembered={first.peer_id: [address_of(0)]},
+            seed=SEED,
+        )
+        async with one_peer(first, 0, PeerConfig(seed=SEED)), one_peer(second, 1, remembering) as peer:
+            await until(lambda: peer.view.is_live(first.peer_id), 10)
+            assert set(peer.joiner.failures) == {address_of(77)}
+
+
+async def test_lonely_peers__find_each_other_by_rendezvous(autojump_clock: MockClock) -> None:
+    """The bootstrap node is part of the DHT and of no run."""
+    async with open_memory_network(SEED) as network:
+        network.host(identity_of(SEED, 0).peer_id)
+        first, second = (network.host(identity_of(SEED, number).peer_id) for number in (1, 2))
+        config = PeerConfig(bootstrap=[address_of(0)], seed=SEED)
+        async with one_peer(first, 1, config) as one, one_peer(second, 2, config) as two:
+            await until(lambda: len(one.view.live()) == len(two.view.live()) == 2, 30)
+            assert address_of(0) in {**one.joiner.failures, **two.joiner.failures}
