@@ -30,17 +30,15 @@ def offers(*indices: int) -> tuple[dict[str, Any], ...]:
 
 
 def test_advert__comes_back_as_it_was_sealed() -> None:
-    data = advert_of(PEERS[0], 7, stages=(StageOffer(stage=1, tokens_per_s=900, serving=False),), relay=True)
+    data = advert_of(PEERS[0], 7, stages=(StageOffer(stage=1, tokens_per_s=900),), relay=True)
     verified = open_message(data, Advert, run_id=RUN, now_s=NOW_S)
     assert verified.signer == PEERS[0].peer_id
-    assert verified.payload.stages == (StageOffer(stage=1, tokens_per_s=900, since_s=0, serving=False),)
+    assert verified.payload.stages == (StageOffer(stage=1, tokens_per_s=900),)
     assert verified.payload.relay
 
 
 def test_largest_advert__fits_its_domain_and_topic() -> None:
-    stages = tuple(
-        StageOffer(stage=index, tokens_per_s=UINT63_MAX, since_s=2**40, serving=False) for index in range(MAX_STAGES)
-    )
+    stages = tuple(StageOffer(stage=index, tokens_per_s=UINT63_MAX) for index in range(MAX_STAGES))
     data = advert_of(
         PEERS[0],
         UINT63_MAX,
@@ -73,7 +71,7 @@ def test_refresh__comes_twice_in_a_lifetime() -> None:
         ("capacity", {**FIELDS["capacity"], "cores": 8}),
         ("stages", offers(*range(MAX_STAGES - 1), MAX_STAGES - 2)),
         ("stages", ({**offers(0)[0], "stage": MAX_STAGES},)),
-        ("stages", ({**offers(0)[0], "since_s": 2**40 + 1},)),
+        ("stages", ({**offers(0)[0], "tokens_per_s": -1},)),
         ("leaving", None),
         ("expires", 0),
     ],

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.vectors import activation_vectors, canonical_vectors, envelope_vectors, identity_vectors, vrf_vectors
+from tests.vectors import (
+    activation_vectors,
+    canonical_vectors,
+    envelope_vectors,
+    identity_vectors,
+    membership_vectors,
+    vrf_vectors,
+)
 from tests.vectors.vector_files import ROOT, Case, Document, committed_files, read_cases, render
 
 RUNNERS: dict[str, Callable[[str, Case], None]] = {
@@ -17,6 +24,7 @@ RUNNERS: dict[str, Callable[[str, Case], None]] = {
     "canonical": canonical_vectors.run,
     "envelope": envelope_vectors.run,
     "identity": identity_vectors.run,
+    "membership": membership_vectors.run,
     "vrf": vrf_vectors.run,
 }
 GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
@@ -24,6 +32,7 @@ GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
     "canonical": canonical_vectors.documents,
     "envelope": envelope_vectors.documents,
     "identity": identity_vectors.documents,
+    "membership": membership_vectors.documents,
 }
 GENERATED = {
     ROOT / folder / f"{file}.json": document
