@@ -1,10 +1,8 @@
 """The process of a peer: home folder, key, daemon, signals, and what it tells its user."""
 
-import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +16,14 @@ from iota_p2p.key_store import create_key, load_key
 from iota_p2p.network.daemon import open_daemon_host
 from iota_p2p.network.daemon_config import DaemonConfig
 from iota_p2p.peer import Peer, PeerConfig, open_peer
+from iota_p2p.refusals import TELL_EVERY_S, Refusals
+from iota_p2p.run.spec import RunId
+from iota_p2p.run_choice import ChosenRun, RunWish
+from iota_p2p.voice import Voice
 from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_crypto.keyfile import PassphraseError
 from iota_p2p_protocols.advert import Capacity
+from iota_p2p_protocols.ids import NO_RUN
 
 ADDRESS_BOOK_NAME = "peers.json"
 REMEMBER_EVERY_S = 60.0
@@ -40,6 +43,10 @@ class PeerOptions:
     passphrase_file: Path | None
     binary: Path | None
     as_json: bool
+    run_file: Path | None = None
+    run_id: RunId | None = None
+    memory_bytes: int | None = None
+    threads: int | None = None
 
 
 async def run_peer(options: PeerOptions) -> None:
@@ -71,18 +78,6 @@ def own_identity(home: Path, passphrase_file: Path | None = None) -> Identity:
         return load_key(path, ask_passphrase(path))
 
 
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """Tells the user what happens: lines for people, or one JSON object per event."""
-
-    as_json: bool
-
-    def say(self, event: str, text: str, **fields: object) -> None:
-        """Report one event."""
-        line = json.dumps({"event": event, "time_s": round(time.time(), 3), **fields}) if self.as_json else text
-        print(line, flush=True)  # noqa: T201 - the command's own voice
-
-
 async def _run(identity: Identity, options: PeerOptions, book: AddressBook, voice: Voice) -> None:
     daemon = DaemonConfig(
         listen=options.listen,
@@ -93,26 +88,49 @@ async def _run(identity: Identity, options: PeerOptions, book: AddressBook, voic
         auto_relay=bool(options.bootstrap),
         binary=options.binary,
     )
-    config = PeerConfig(
-        bootstrap=options.bootstrap,
-        remembered=book.load(),
-        relay=options.relay,
-        capacity=Capacity(memory_bytes=_memory_bytes()),
-    )
+    remembered = book.load()
     voice.say("starting", f"peer id  {identity.peer_id}", peer_id=identity.peer_id)
-    async with open_daemon_host(identity, daemon) as host, open_peer(identity, host, config) as peer:
-        addresses = list(await host.addresses())
-        for address in addresses:
+    refusals = Refusals()
+    async with open_daemon_host(identity, daemon) as host:
+        for address in await host.addresses():
             voice.say("address", f"address  {address}", address=address)
-        if not options.bootstrap and not config.remembered:
+        if not options.bootstrap and not remembered:
             voice.say("first", "no bootstrap address: this is the first peer of a network; give others an address")
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_remember, peer, book)
-                nursery.start_soon(_report, peer, voice)
-        finally:
-            save_addresses(peer, book)
-            voice.say("stopping", "leaving")
+        known = (*options.bootstrap, *(address for addresses in remembered.values() for address in addresses))
+        wish = RunWish(home=options.home, run_file=options.run_file, run_id=options.run_id, voice=voice)
+        run = await wish.choose(host, known)
+        memory_bytes = options.memory_bytes or _memory_bytes()
+        config = PeerConfig(
+            run_id=NO_RUN if run is None else run.spec.run_id,
+            bootstrap=options.bootstrap,
+            remembered=remembered,
+            relay=options.relay,
+            capacity=Capacity(memory_bytes=memory_bytes),
+        )
+        async with open_peer(identity, host, config) as peer:
+            peer.network.ledger.on_offence = refusals.note
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_remember, peer, book)
+                    nursery.start_soon(_report, peer, voice)
+                    nursery.start_soon(_report_refusals, refusals, voice)
+                    if run is not None:
+                        await _train(peer, run, options, memory_bytes, voice)
+            finally:
+                _tell_refusals(refusals, voice)
+                save_addresses(peer, book)
+                voice.say("stopping", "leaving")
+
+
+async def _train(peer: Peer, run: ChosenRun, options: PeerOptions, memory_bytes: int, voice: Voice) -> None:
+    """Train until cancelled; torch is imported here, after the daemon is up and others can see us."""
+    import torch  # noqa: PLC0415 - two seconds that a peer without a run does not need
+
+    from iota_p2p.training_process import TrainingProcess  # noqa: PLC0415 - the same
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    await TrainingProcess(peer, run.spec, options.home, voice, run.epoch, memory_bytes).run()
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:
@@ -161,6 +179,24 @@ async def _report(peer: Peer, voice: Voice) -> None:
         with trio.move_on_after(5):  # failures to join do not change the view
             await peer.view_changed()
         await trio.sleep(MIN_REPORT_INTERVAL_S)
+
+
+async def _report_refusals(refusals: Refusals, voice: Voice) -> None:
+    while True:
+        await refusals.wait()
+        _tell_refusals(refusals, voice)
+        await trio.sleep(TELL_EVERY_S)
+
+
+def _tell_refusals(refusals: Refusals, voice: Voice) -> None:
+    """Say who broke which rule, how often since this was last said, and one example."""
+    told, num_others = refusals.take()
+    for refusal in told:
+        peer_id, rule, detail = refusal.offence.peer_id, refusal.offence.rule, refusal.offence.detail
+        text = f"refused {peer_id}: {rule} ({refusal.count} times): {detail}"
+        voice.say("refused", text, peer_id=peer_id, rule=rule, count=refusal.count, detail=detail)
+    if num_others:
+        voice.say("refused-others", f"refused {num_others} more offences", count=num_others)
 
 
 def _memory_bytes() -> int:

@@ -15,8 +15,9 @@ from iota_p2p.membership.member import Member
 from iota_p2p.network.daemon import open_daemon_host
 from iota_p2p.network.daemon_config import DaemonConfig
 from iota_p2p.network.host import Host
+from iota_p2p.network.multiaddr import PeerAddress
 from iota_p2p.network.network import open_network
-from iota_p2p_crypto.errors import PeerUnavailableError
+from iota_p2p_crypto.errors import MalformedError, PeerUnavailableError, UserError
 from iota_p2p_crypto.identity import SEED_BYTES, Identity, PeerId
 from iota_p2p_protocols.ids import NO_RUN
 from iota_p2p_protocols.view import View
@@ -26,8 +27,14 @@ async def call_roll(bootstrap: Sequence[str], timeout_s: float) -> list[dict[str
     """Return what the first bootstrap peer that answers says of every live peer it knows.
 
     Raises:
+        UserError: if a bootstrap address is none.
         PeerUnavailableError: if none answers in time, with each one's reason.
     """
+    for address in bootstrap:
+        try:
+            PeerAddress.parse(address)
+        except MalformedError as error:
+            raise UserError(f"{address} is not the full address of a peer: {error}") from error
     identity = Identity.from_seed(secrets.token_bytes(SEED_BYTES))
     config = DaemonConfig(listen=("/ip4/127.0.0.1/tcp/0",))
     reasons = []

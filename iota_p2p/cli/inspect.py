@@ -34,7 +34,7 @@ def inspect(
       iota-p2p inspect advert.env
       iota-p2p inspect advert.env --json --run-id 00...00
     """
-    expected_run = None if run_id is None else _parse_run_id(run_id)
+    expected_run = None if run_id is None else parse_run_id(run_id)
     report = inspect_envelope(_read(file), expected_run, time.time())
     if as_json:
         typer.echo(json.dumps(report))
@@ -117,7 +117,8 @@ def _read(file: Path) -> bytes:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
 
 
-def _parse_run_id(text: str) -> bytes:
+def parse_run_id(text: str) -> bytes:
+    """Return the run id in hex digits from a command line; raises UserError if it is none."""
     try:
         run_id = bytes.fromhex(text)
     except ValueError as error:

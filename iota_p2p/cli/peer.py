@@ -29,6 +29,14 @@ def peer(
         Path | None, typer.Option(help="Read the key's passphrase from this file's first line.")
     ] = None,
     p2pd: Annotated[Path | None, typer.Option(help="The libp2p daemon to run instead of the installed one.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="FILE", help="Start this run (see 'iota-p2p run new').")] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", metavar="HEX", help="Take part in this run and no other.")
+    ] = None,
+    memory: Annotated[
+        int | None, typer.Option(metavar="MIB", min=1, help="Memory to give to the run.  [default: all there is]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads to train with.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per event.")] = False,
 ) -> None:
     """Run a peer until Ctrl-C; without --bootstrap it is the first of a network.
@@ -39,12 +47,15 @@ def peer(
     \b
     Examples:
       iota-p2p peer
+      iota-p2p peer --run tiny.spec
       iota-p2p peer --bootstrap /ip4/203.0.113.7/tcp/4001/p2p/12D3KooW...
       iota-p2p peer --home ~/second --listen /ip4/127.0.0.1/tcp/0 --bootstrap ADDR --bootstrap ADDR2
     """
     import trio
 
+    from iota_p2p.cli.inspect import parse_run_id
     from iota_p2p.peer_process import PeerOptions, run_peer
+    from iota_p2p.run.spec import RunId
 
     options = PeerOptions(
         home=home or default_home(),
@@ -55,6 +66,10 @@ def peer(
         passphrase_file=passphrase_file,
         binary=p2pd,
         as_json=as_json,
+        run_file=run,
+        run_id=None if run_id is None else RunId(parse_run_id(run_id)),
+        memory_bytes=None if memory is None else memory * 2**20,
+        threads=threads,
     )
     trio.run(run_peer, options)
     raise typer.Exit(exit_codes.INTERRUPTED)

@@ -7,7 +7,7 @@ from iota_p2p.membership.member import Member, open_recent
 from iota_p2p_crypto.domains import ABSENCE, ADVERT
 from iota_p2p_crypto.envelope import domain_of
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.absence import Absence, validate_absence_gossip
+from iota_p2p_protocols.absence import Absence, check_watcher, validate_absence_gossip
 from iota_p2p_protocols.advert import Advert
 from iota_p2p_protocols.errors import IgnoreError, MalformedError, StaleError
 from iota_p2p_protocols.message import open_gossip, open_message
@@ -79,6 +79,7 @@ class Intake:
             absence = open_message(
                 data, Absence, run_id=self.member.run_id, now_s=self.member.clock(), opener=open_recent
             )
+            check_watcher(absence)
             if not wanted(absence.payload):
                 return False
             self.member.view.receive_absence(absence)

@@ -39,36 +39,41 @@ class Joiner:
     bootstrap: Sequence[str]
     remembered: Mapping[PeerId, Sequence[str]]
     failures: dict[str, str] = field(default_factory=dict)
+    _compared: bool = False
 
     async def run(self) -> None:
-        """Join, and join again whenever nobody else is live in our view, until cancelled."""
+        """Join, and join again whenever nobody else is live in our view, until cancelled.
+
+        Hearing another newcomer's advert is not enough: those who announced themselves before we came are known
+        from a comparison only.
+        """
         rendezvous = self.membership.member.network.rendezvous
         async with rendezvous.provided(MEMBERS_PURPOSE, 0):
             pause_s = FIRST_PAUSE_S
             while True:
-                if not self._alone:
+                if self._joined:
                     pause_s = FIRST_PAUSE_S
                     await self.membership.member.changed.wait()
                     continue
                 await self._try_everybody()
                 with trio.move_on_after(pause_s):
-                    while self._alone:
+                    while not self._joined:
                         await self.membership.member.changed.wait()
                 pause_s = min(2 * pause_s, LAST_PAUSE_S)
 
     @property
-    def _alone(self) -> bool:
+    def _joined(self) -> bool:
         member = self.membership.member
-        return set(member.view.live()) <= {member.identity.peer_id}
+        return self._compared and not set(member.view.live()) <= {member.identity.peer_id}
 
     async def _try_everybody(self) -> None:
         """Try candidates one after another until one has given us its view."""
         for address in self._addresses():
-            if not self._alone:
+            if self._joined:
                 return
             await self._try(address)
         for peer_id in await self._found():
-            if self._alone:
+            if not self._joined:
                 await self._meet(peer_id, str(peer_id))
 
     def _addresses(self) -> Sequence[str]:
@@ -100,6 +105,7 @@ class Joiner:
             with trio.fail_after(ATTEMPT_TIMEOUT_S):
                 await self.greeting.greet(peer_id)
                 await self.membership.exchange.run_with(peer_id)
+            self._compared = True
             self.failures.pop(name, None)
         except (trio.TooSlowError, PeerUnavailableError, RefusedError, RemoteProtocolError) as error:
             self.failures[name] = str(error) or f"no answer within {ATTEMPT_TIMEOUT_S:.0f} s"

@@ -84,6 +84,12 @@ class StageCompute:
         """Run the stage for a score or a replay: same numbers as `forward`, nothing to go back through."""
         return self.forward(window_BT1, payload)
 
+    @torch.no_grad()
+    def last_logits(self, window_BT1: Tensor, payload: bytes | None = None) -> Tensor:
+        """Return the logits at the last position of the first sequence, V; only in the last stage."""
+        tokens_BT = window_BT1.to(self.device)[:, :-1]
+        return self.stage(tokens_BT, self._decode(tokens_BT, payload))[0, -1].float().cpu()  # type: ignore[no-any-return] # nn.Module calls return Any
+
     def backward(self, held: Held, gradient: bytes | None = None) -> bytes | None:
         """Add the microbatch's gradients to the stage's, and return the gradient for the previous stage.
 
@@ -95,10 +101,7 @@ class StageCompute:
         """
         if self.stage.is_last != (gradient is None):
             raise LocalProtocolError("expected a gradient from the next stage, and none in the last one")
-        seed = None
-        if gradient is not None:
-            shape = self.stage.boundary.message_shape(held.window_BT1[:, :-1])
-            seed = self.stage.boundary.backward_code.decode(gradient, shape).to(self.device)
+        seed = None if gradient is None else self._decode_gradient(held, gradient)
         if held.version != self._version:
             held = self.forward(held.window_BT1, held.received)
         torch.autograd.backward(held.output, seed)
@@ -106,6 +109,14 @@ class StageCompute:
             return None
         assert held.input_BTK.grad is not None  # noqa: S101 - backward has just filled it
         return self.stage.boundary.backward_code.encode(held.input_BTK.grad)
+
+    def check_gradient(self, held: Held, gradient: bytes) -> None:
+        """Raise MalformedError if `backward` would."""
+        self._decode_gradient(held, gradient)
+
+    def _decode_gradient(self, held: Held, gradient: bytes) -> Tensor:
+        shape = self.stage.boundary.message_shape(held.window_BT1[:, :-1])
+        return self.stage.boundary.backward_code.decode(gradient, shape).to(self.device)
 
     def step(self, num_microbatches: int) -> float:
         """Take one inner step on the gradients of that many microbatches; return the norm of their mean."""

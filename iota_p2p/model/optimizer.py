@@ -68,6 +68,11 @@ class StageOptimizer:
             optimizer.zero_grad(set_to_none=True)
         return float(norm)
 
+    def forget_gradients(self) -> None:
+        """Drop the gradients summed since the last step."""
+        for optimizer, _ in self._peaks:
+            optimizer.zero_grad(set_to_none=True)
+
     def state(self) -> State:
         """Return the moments by parameter and kind, such as `blocks.0.ffn.up.weight/momentum`."""
         return {f"{name}/{key}": value for name, _, key, value in self._entries()}

@@ -201,7 +201,8 @@ def check_reply(body: bytes, refused: type[IotaError] = PeerUnavailableError) ->
     if not reply.HasField("type"):
         raise MalformedError("control-message", f"expected a Response with a type, got {body[:40].hex()}")
     if reply.type != _OK:
-        raise refused(f"expected the daemon to comply, got: {reply.error.msg or 'an error without words'}")
+        words = " ".join(reply.error.msg.split())  # a failed dial has a line for each address
+        raise refused(f"expected the daemon to comply, got: {words or 'an error without words'}")
     return reply
 
 

@@ -34,6 +34,9 @@ _MAX_REDIALS = 128
 # How long opening the host waits for the bootstrap peers before it goes on without them.
 _BOOTSTRAP_S = 5.0
 
+# What the daemon says instead of a reason when it refuses to dial an address again so soon.
+_BACKOFF = "dial backoff"
+
 _MAX_FOLDER_CHARS = 70  # leaves room for the private folder's name, /control, and for macOS's limit of 104
 
 _log = logging.getLogger(__name__)
@@ -86,6 +89,7 @@ class DaemonHost:
         self._feeds: dict[str, TopicFeed] = {}
         self._neighbours: dict[PeerId, PeerInfo] = {}
         self._redialling = False
+        self._dial_failures: dict[PeerId, str] = {}
         targets = [PeerAddress.parse(address) for address in runs.config.bootstrap]
         self._bootstrap = [
             PeerInfo(target.peer_id, (target.transport,))
@@ -112,7 +116,10 @@ class DaemonHost:
         """Connect to a full multiaddress; raises MalformedError if it is none."""
         target = PeerAddress.parse(address)
         peer = PeerInfo(target.peer_id, (target.transport,))
-        await self._client.connect(peer)
+        try:
+            await self._client.connect(peer)
+        except PeerUnavailableError as error:
+            raise self._explained(peer.peer_id, error) from error
         self._neighbours[peer.peer_id] = peer
         return peer.peer_id
 
@@ -217,4 +224,15 @@ class DaemonHost:
         try:
             await self._client.connect(peer)
         except PeerUnavailableError as error:
+            self._explained(peer.peer_id, error)
             _log.info("peer not reached", extra={"peer": peer.peer_id, "reason": str(error)})
+
+    def _explained(self, peer_id: PeerId, error: PeerUnavailableError) -> PeerUnavailableError:
+        """Return the error; if the daemon only says that it has lately tried in vain, what came of that."""
+        if _BACKOFF in str(error):
+            reason = self._dial_failures.get(peer_id)
+            return error if reason is None else PeerUnavailableError(f"{reason} (a moment ago)")
+        self._dial_failures[peer_id] = str(error)
+        if len(self._dial_failures) > _MAX_REDIALS:
+            self._dial_failures.pop(next(iter(self._dial_failures)))
+        return error

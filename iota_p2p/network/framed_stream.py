@@ -3,6 +3,7 @@
 import trio
 
 from iota_p2p.network.stream_limits import StreamLimits
+from iota_p2p.network.traffic import Traffic
 from iota_p2p_crypto.errors import MalformedError, RemoteProtocolError
 from iota_p2p_protocols.framing import Frame, FrameDecoder, Head, encode_head
 from iota_p2p_protocols.ids import ProtocolSpec
@@ -21,8 +22,11 @@ class FramedStream:
     After a cancelled or failed method the stream is out of step and can only be closed.
     """
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, spec: ProtocolSpec, limits: StreamLimits) -> None:
+    def __init__(
+        self, stream: trio.abc.HalfCloseableStream, spec: ProtocolSpec, limits: StreamLimits, traffic: Traffic
+    ) -> None:
         self._stream = stream
+        self._traffic = traffic
         self._spec = spec
         self._limits = limits
         self._decoder = FrameDecoder(max_header_bytes=spec.max_header_bytes, max_payload_bytes=spec.max_payload_bytes)
@@ -41,6 +45,7 @@ class FramedStream:
             max_header_bytes=self._spec.max_header_bytes,
             max_payload_bytes=self._spec.max_payload_bytes,
         )
+        self._traffic.header_bytes += len(head)
         await self._stream.send_all(head)
         if payload:
             await self._stream.send_all(payload)

@@ -8,6 +8,7 @@ import trio
 
 from iota_p2p.network.host import GossipMessage, Host
 from iota_p2p.network.offences import OffenceLedger
+from iota_p2p.network.traffic import Traffic
 from iota_p2p_crypto.errors import LocalProtocolError, OversizedError, RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.errors import IgnoreError, RejectError
@@ -25,8 +26,11 @@ class Gossip:
         ledger: what authors did wrong; an author that did too much is not listened to for a while.
     """
 
-    def __init__(self, host: Host, run_id: bytes, ledger: OffenceLedger | None = None) -> None:
+    def __init__(
+        self, host: Host, run_id: bytes, ledger: OffenceLedger | None = None, traffic: Traffic | None = None
+    ) -> None:
         self._host = host
+        self._traffic = traffic or Traffic()
         self._run_id = run_id
         self.ledger = ledger or OffenceLedger()
 
@@ -34,6 +38,7 @@ class Gossip:
         """Publish to everybody who subscribes; raises PeerUnavailableError while the host is down."""
         if len(data) > topic.max_bytes:
             raise LocalProtocolError(f"expected at most {topic.max_bytes} bytes for {topic.name}, got {len(data)}")
+        self._traffic.gossip_bytes += len(data)
         await self._host.publish(topic.full_name(self._run_id), data)
 
     @asynccontextmanager

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import trio
+
 from iota_p2p_crypto.identity import PeerId
 
 

@@ -9,6 +9,7 @@ from iota_p2p.network.host import Host
 from iota_p2p.network.offences import OffenceLedger
 from iota_p2p.network.rendezvous import Rendezvous
 from iota_p2p.network.streams import Streams, open_streams
+from iota_p2p.network.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,15 @@ class Network:
     streams: Streams
     ledger: OffenceLedger
 
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes of control traffic we sent."""
+        return self.streams.traffic
+
 
 @asynccontextmanager
 async def open_network(host: Host, run_id: bytes) -> AsyncIterator[Network]:
     """Put the facilities on a host for as long as the context lasts."""
     ledger = OffenceLedger()
     async with open_streams(host, ledger=ledger) as streams:
-        yield Network(host, Rendezvous(host, run_id), Gossip(host, run_id, ledger), streams, ledger)
+        yield Network(host, Rendezvous(host, run_id), Gossip(host, run_id, ledger, streams.traffic), streams, ledger)

@@ -42,10 +42,14 @@ class _Standing:
 
 
 class OffenceLedger:
-    """Counts offences per peer; after too many within a short time the peer is refused for a while."""
+    """Counts offences per peer; after too many within a short time the peer is refused for a while.
+
+    Attributes:
+        on_offence: told each offence at once; must neither raise nor take long.
+    """
 
     def __init__(self, on_offence: Callable[[Offence], None] | None = None) -> None:
-        self._on_offence = on_offence
+        self.on_offence = on_offence
         self._standings: OrderedDict[PeerId, _Standing] = OrderedDict()
 
     def charge(self, peer_id: PeerId, rule: str, detail: str) -> None:
@@ -61,8 +65,8 @@ class OffenceLedger:
         if standing.score >= MAX_OFFENCES:
             standing.score = 0.0
             standing.refused_until_s = now_s + REFUSE_S
-        if self._on_offence is not None:
-            self._on_offence(Offence(peer_id, rule, detail))
+        if self.on_offence is not None:
+            self.on_offence(Offence(peer_id, rule, detail))
 
     @contextmanager
     def charging(self, peer_id: PeerId) -> Iterator[None]:

@@ -8,6 +8,7 @@ import trio
 from iota_p2p.network.framed_stream import FramedStream
 from iota_p2p.network.host import Host
 from iota_p2p.network.stream_limits import StreamLimits
+from iota_p2p.network.traffic import Traffic
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.ids import ProtocolSpec
 
@@ -27,8 +28,9 @@ class _Idle:
 class StreamPool:
     """The idle streams of one node, oldest first."""
 
-    def __init__(self, host: Host, limits: StreamLimits) -> None:
+    def __init__(self, host: Host, limits: StreamLimits, traffic: Traffic) -> None:
         self._host = host
+        self._traffic = traffic
         self._limits = limits
         self._idle: OrderedDict[_Idle, None] = OrderedDict()
         self._by_key: dict[_Key, list[_Idle]] = {}
@@ -45,7 +47,7 @@ class StreamPool:
     async def open(self, peer_id: PeerId, spec: ProtocolSpec) -> FramedStream:
         """Open a fresh stream; raises PeerUnavailableError."""
         opened = await self._host.open_stream(peer_id, spec.id)
-        return FramedStream(opened.stream, spec, self._limits)
+        return FramedStream(opened.stream, spec, self._limits, self._traffic)
 
     async def put(self, peer_id: PeerId, spec: ProtocolSpec, framed: FramedStream) -> None:
         """Keep a stream that is between two calls, or close it if enough are kept."""

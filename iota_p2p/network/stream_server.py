@@ -18,6 +18,7 @@ from iota_p2p.network.host import HostStream
 from iota_p2p.network.offences import OffenceLedger
 from iota_p2p.network.stream_admission import ByteBudget
 from iota_p2p.network.stream_limits import StreamLimits
+from iota_p2p.network.traffic import Traffic
 from iota_p2p_crypto.errors import MalformedError, PeerUnavailableError, RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.errors import RefusedError
@@ -43,6 +44,7 @@ class Inbound:
         budget: payload bytes of requests being received or handled.
         calls: calls being handled, per peer.
         streams: open inbound streams, per peer.
+        traffic: bytes of headers.
     """
 
     limits: StreamLimits
@@ -50,6 +52,7 @@ class Inbound:
     budget: ByteBudget
     calls: Counter[PeerId]
     streams: Counter[PeerId]
+    traffic: Traffic
 
     def busy(self, peer_id: PeerId) -> bool:
         """True if no further call of this peer can be taken."""
@@ -71,7 +74,7 @@ class StreamServer:
         if full or inbound.ledger.refuses(peer_id):
             return
         with _counted(inbound.streams, peer_id):
-            framed = FramedStream(stream.stream, self._spec, inbound.limits)
+            framed = FramedStream(stream.stream, self._spec, inbound.limits, inbound.traffic)
             try:
                 await self._serve_calls(peer_id, framed)
             except RemoteProtocolError as error:

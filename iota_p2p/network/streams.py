@@ -22,6 +22,7 @@ from iota_p2p.network.stream_admission import ByteBudget
 from iota_p2p.network.stream_limits import StreamLimits
 from iota_p2p.network.stream_pool import StreamPool
 from iota_p2p.network.stream_server import MAX_MESSAGE_CHARACTERS, MAX_REASON_CHARACTERS, Inbound, StreamServer
+from iota_p2p.network.traffic import Traffic
 from iota_p2p_crypto.errors import LocalProtocolError, MalformedError, PeerUnavailableError, RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.errors import RefusedError
@@ -53,15 +54,17 @@ class Streams:
 
     Attributes:
         ledger: what peers did wrong over streams; one that did too much is refused for a while.
+        traffic: bytes of headers, those we send.
     """
 
     def __init__(self, host: Host, limits: StreamLimits, ledger: OffenceLedger) -> None:
         self.ledger = ledger
         self._host = host
         self._limits = limits
-        self._pool = StreamPool(host, limits)
+        self.traffic = Traffic()
+        self._pool = StreamPool(host, limits, self.traffic)
         budget = ByteBudget(limits.max_payload_bytes, limits.max_payload_bytes_per_peer)
-        self._inbound = Inbound(limits, ledger, budget, Counter(), Counter())
+        self._inbound = Inbound(limits, ledger, budget, Counter(), Counter(), self.traffic)
 
     async def serve(self, spec: ProtocolSpec, handler: Handler) -> None:
         """Serve a protocol from now on.

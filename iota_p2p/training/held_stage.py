@@ -63,6 +63,10 @@ class HeldStage:
         held = self.compute.forward(self._window(work), payload)
         return Passed(work, self.epoch, self._log_forward(work), held)
 
+    def check_gradient(self, passed: Passed, gradient: bytes) -> None:
+        """Raise MalformedError if a gradient from the next stage is not one, while it can still be had elsewhere."""
+        self.compute.check_gradient(passed.held, gradient)
+
     def backward(self, passed: Passed, gradient: bytes | None, in_digest: bytes) -> bytes | None:
         """Run it backward, and take an inner step when it is time; raises as `StageCompute.backward`."""
         back = self.compute.backward(passed.held, gradient)
@@ -73,6 +77,21 @@ class HeldStage:
         if self._since_step == self.spec.epoch.microbatches_per_step:
             self._take_step()
         return back
+
+    def evaluate(
+        self, window_BT1: torch.Tensor, payload: bytes | None, *, logits: bool
+    ) -> bytes | float | torch.Tensor:
+        """Run forward only: the payload for the next stage, or in the last stage the loss or the last logits, V.
+
+        `window_BT1` is B x (T+1) tokens. Raises as `StageCompute.forward`.
+        """
+        if logits and self.compute.stage.is_last:
+            return self.compute.last_logits(window_BT1, payload)
+        held = self.compute.evaluate(window_BT1, payload)
+        if held.payload is not None:
+            return held.payload
+        assert held.loss is not None  # noqa: S101 - the last stage's forward has one
+        return held.loss
 
     def _log_forward(self, work: StageInput) -> int:
         return self.log.append(Forward(microbatch=work.microbatch, in_digest=work.in_digest))

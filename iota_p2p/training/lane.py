@@ -28,7 +28,7 @@ class Lane(ABC):
     """One device's queue; bounded by the stages' slots, whose holders are the only ones who wait here."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, tuple[int, ...] | int, int, trio.Event]] = []
+        self._waiting: list[tuple[int, tuple[int, ...], int, trio.Event]] = []
         self._arrivals = 0
         self._busy = False
         self.busy_s = 0.0  # time spent working, for the share of it that others waited
@@ -39,14 +39,14 @@ class Lane(ABC):
         return len(self._waiting)
 
     @abstractmethod
-    async def run(self, priority: Priority, work: Callable[[], T], order: tuple[int, ...] | int = 0) -> T:
+    async def run(self, priority: Priority, work: Callable[[], T], order: tuple[int, ...] = ()) -> T:
         """Do a piece of work when its turn comes; cancelling while it waits drops it, later lets it finish.
 
         `order` breaks ties among those of one priority that wait at the same time, before arrival does.
         """
 
     @asynccontextmanager
-    async def _turn(self, priority: Priority, order: tuple[int, ...] | int) -> AsyncIterator[None]:
+    async def _turn(self, priority: Priority, order: tuple[int, ...]) -> AsyncIterator[None]:
         self._arrivals += 1
         turn = trio.Event()
         ticket = (int(priority), order, self._arrivals, turn)
@@ -88,7 +88,7 @@ class ThreadLane(Lane):
         super().__init__()
         self._limiter = trio.CapacityLimiter(1)
 
-    async def run(self, priority: Priority, work: Callable[[], T], order: tuple[int, ...] | int = 0) -> T:
+    async def run(self, priority: Priority, work: Callable[[], T], order: tuple[int, ...] = ()) -> T:
         """See `Lane.run`."""
         async with self._turn(priority, order):
             start_s = trio.current_time()
@@ -111,7 +111,7 @@ class SimulatedLane(Lane):
         super().__init__()
         self._cost_s = cost_s
 
-    async def run(self, priority: Priority, work: Callable[[], T], order: tuple[int, ...] | int = 0) -> T:
+    async def run(self, priority: Priority, work: Callable[[], T], order: tuple[int, ...] = ()) -> T:
         """See `Lane.run`."""
         async with self._turn(priority, order):
             result = work()

@@ -66,8 +66,12 @@ class Pathway:
     _patience: dict[int, Patience] = field(default_factory=dict)
     _shunned_until_s: dict[PeerId, float] = field(default_factory=dict)
 
-    async def call_next(self, work: StageInput, payload: bytes) -> tuple[bytes, bytes]:
+    async def call_next(
+        self, work: StageInput, payload: bytes, check_gradient: Callable[[bytes], None]
+    ) -> tuple[bytes, bytes]:
         """Send our activation to the next stage; return the gradient and the loss record's envelope.
+
+        `check_gradient` raises MalformedError for a gradient that cannot be used; it is then had elsewhere.
 
         Goes on until an answer was checked; the caller's own caller has its own patience and cancels.
 
@@ -79,7 +83,7 @@ class Pathway:
         pause_s = FIRST_PAUSE_S
         while work.microbatch.epoch in live_epochs(self.share.epoch):
             for callee in self._order(work, request.stage):
-                gradient = await self._try(callee, request, work, payload)
+                gradient = await self._try(callee, request, work, payload, check_gradient)
                 if gradient is not None:
                     return gradient
                 self.share.counts.retried += 1
@@ -95,7 +99,12 @@ class Pathway:
         return [peer_id for peer_id in draw.order if self._shunned_until_s.get(peer_id, now_s) <= now_s]
 
     async def _try(
-        self, callee: PeerId, request: ActivationRequest, work: StageInput, payload: bytes
+        self,
+        callee: PeerId,
+        request: ActivationRequest,
+        work: StageInput,
+        payload: bytes,
+        check_gradient: Callable[[bytes], None],
     ) -> tuple[bytes, bytes] | None:
         """Call one replica; None if it was to no avail, for whatever reason."""
         patience = self._patience.setdefault(request.stage, Patience())
@@ -105,6 +114,7 @@ class Pathway:
                 response = await self._call(callee, request, payload)
             gradient = bytes(response.payload)
             answered = self._check(response, gradient, callee, request, work)
+            check_gradient(gradient)
         except (trio.TooSlowError, PeerUnavailableError, RefusedError, DeclinedError) as error:
             if isinstance(error, trio.TooSlowError):
                 patience.record(trio.current_time() - start_s)

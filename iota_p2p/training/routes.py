@@ -1,17 +1,13 @@
 """Which replicas a stage has, and how much each is to carry: the ground on which pathways are drawn.
 
 Weights are frozen per epoch, so that anybody can repeat a draw; a peer that joined since counts with its advert's
-weight. Who is not live in our view is skipped when it is called, not left out of the draw.
+weight. Who is not live in our view is left out. An offer of 0 tokens/s is a promise: the stage is still being fetched.
 """
 
 from collections.abc import Mapping
 
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.view import View
-
-# A replica that has not measured itself yet still gets its chance; one token per second is next to nothing beside
-# the measured ones, and equal shares where nobody has measured.
-UNMEASURED_WEIGHT = 1
 
 
 class Routes:
@@ -42,4 +38,4 @@ class Routes:
         advert = self._view.advert_of(peer_id)
         if advert is None:
             return {}
-        return {offer.stage: max(offer.tokens_per_s, UNMEASURED_WEIGHT) for offer in advert.stages}
+        return {offer.stage: offer.tokens_per_s for offer in advert.stages if offer.tokens_per_s}

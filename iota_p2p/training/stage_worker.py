@@ -10,7 +10,7 @@ from functools import partial
 
 from iota_p2p.model.boundary.codes import DivergedError
 from iota_p2p.network.streams import Request, Response
-from iota_p2p.training.held_stage import HeldStage, Passed
+from iota_p2p.training.held_stage import Passed
 from iota_p2p.training.lane import Priority
 from iota_p2p.training.pathway import Pathway
 from iota_p2p.training.work_share import WorkShare
@@ -52,6 +52,10 @@ class StageWorker:
         """Microbatches we have not answered yet."""
         return self._under_way.total()
 
+    def under_way_on(self, stage: int) -> int:
+        """Microbatches of one stage that we have not answered yet."""
+        return self._under_way[stage]
+
     async def answer(self, caller: PeerId, request: Request) -> Response:
         """Answer one call; raises RemoteProtocolError if the caller broke a rule."""
         header = ActivationRequest.from_fields(request.header)
@@ -85,11 +89,12 @@ class StageWorker:
         try:
             passed = await self.share.lane.run(Priority.FORWARD, partial(stage.forward, work, payload), order)
             if stage.compute.stage.is_last:
-                gradient_in, loss_record = None, self._loss_record(stage, passed)
+                gradient_in, loss_record = None, self._loss_record(passed)
                 in_digest = open_loss_record(loss_record).digest
             else:
                 assert passed.held.payload is not None  # noqa: S101 - every stage but the last sends one
-                gradient_in, loss_record = await self.pathway.call_next(work, passed.held.payload)
+                check = partial(stage.check_gradient, passed)
+                gradient_in, loss_record = await self.pathway.call_next(work, passed.held.payload, check)
                 in_digest = digest(gradient_in)
             go_back = partial(stage.backward, passed, gradient_in, in_digest)
             gradient = await self.share.lane.run(Priority.BACKWARD, go_back, order)
@@ -116,7 +121,7 @@ class StageWorker:
         )
         return Response(ActivationResponse(refusal=seal_refusal(refusal, self.share.identity)).to_fields())
 
-    def _loss_record(self, stage: HeldStage, passed: Passed) -> bytes:
+    def _loss_record(self, passed: Passed) -> bytes:
         assert passed.held.loss is not None  # noqa: S101 - the last stage's forward has one
         loss = loss_micronats(passed.held.loss)
         if loss is None:

@@ -29,6 +29,17 @@ class Absence(SignedMessage):
     advert_sequence: Count
 
 
+def check_watcher(absence: Verified[Absence]) -> None:
+    """Check who speaks of whom, however the absence came.
+
+    Raises:
+        RejectError: if a peer declares itself absent.
+    """
+    # [REJECT] nobody declares itself absent
+    if absence.payload.peer_id == absence.signer:
+        raise RejectError("absence-self", f"expected an absence of another peer, got one of {absence.signer} itself")
+
+
 def validate_absence_gossip(
     data: bytes, author: PeerId, *, run_id: bytes, now_s: float, opener: Opener = open_signed
 ) -> Verified[Absence]:
@@ -36,10 +47,8 @@ def validate_absence_gossip(
 
     Raises:
         IgnoreError: as `open_gossip`.
-        RejectError: as `open_gossip`, or if a peer declares itself absent.
+        RejectError: as `open_gossip` and `check_watcher`.
     """
     verified = open_gossip(data, author, Absence, run_id=run_id, now_s=now_s, opener=opener)
-    # [REJECT] nobody declares itself absent
-    if verified.payload.peer_id == author:
-        raise RejectError("absence-self", f"expected an absence of another peer, got one of {author} itself")
+    check_watcher(verified)
     return verified

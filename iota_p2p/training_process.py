@@ -1,0 +1,145 @@
+"""Training inside a peer's process: from a run's spec to a trainer at work, and what is told of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import trio
+
+from iota_p2p.peer import Peer
+from iota_p2p.run.exchange import serve_run
+from iota_p2p.run.shard_fetch import ShardProgress, fetch_shards
+from iota_p2p.run.shards import ShardStore
+from iota_p2p.run.spec import RunSpec
+from iota_p2p.training.lane import Priority, ThreadLane
+from iota_p2p.training.speed import measure_speed
+from iota_p2p.training.state_files import StateFiles
+from iota_p2p.training.trainer import Trainer, TrainerConfig, open_trainer
+from iota_p2p.voice import Voice
+from iota_p2p_crypto.identity import PeerId
+
+STATUS_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class TrainingProcess:
+    """One peer's part in a run, from fetching its data on.
+
+    Attributes:
+        peer: the running peer.
+        spec: the run.
+        home: where shards and states are kept.
+        voice: tells the user.
+        epoch: in which the network is, as far as the peer that gave us the spec knew.
+        memory_bytes: what we give to the run.
+    """
+
+    peer: Peer
+    spec: RunSpec
+    home: Path
+    voice: Voice
+    epoch: int
+    memory_bytes: int
+    _trainer: Trainer | None = None
+
+    async def run(self) -> None:
+        """Serve the run to others, fetch its data, and train until cancelled."""
+        store = ShardStore(self.home / "shards")
+        streams = self.peer.network.streams
+        await serve_run(streams, self.spec, store, self._epoch_now)
+        await fetch_shards(streams, self._sources, self.spec, store, self._report_shards)
+        lane = ThreadLane()
+        device = best_device()
+        speed = await lane.run(Priority.BACKGROUND, partial(measure_speed, self.spec, device))
+        self.voice.say("speed", f"speed    {speed:,} tokens/s a stage on {device}", tokens_per_s=speed, device=device)
+        config = TrainerConfig(
+            store=store,
+            files=StateFiles(self.home / "state", self.spec.run_id),
+            lane=lane,
+            tokens_per_s=speed,
+            memory_bytes=self.memory_bytes,
+            device=device,
+            epoch=self.epoch,
+        )
+        async with open_trainer(self.peer, self.spec, config) as trainer:
+            self._trainer = trainer
+            trainer.keeper.on_change = self._report_stage
+            while True:
+                await trio.sleep(STATUS_EVERY_S)
+                status = status_of(self.peer, trainer)
+                self.voice.say("status", _in_words(status), **status)
+
+    def _epoch_now(self) -> int:
+        return self.epoch if self._trainer is None else self._trainer.share.epoch
+
+    def _sources(self) -> Sequence[PeerId]:
+        return [peer_id for peer_id in self.peer.view.live() if peer_id != self.peer.identity.peer_id]
+
+    def _report_shards(self, progress: ShardProgress) -> None:
+        text = f"data     {progress.num_present} of {progress.num_shards} shards"
+        self.voice.say("data", text, num_present=progress.num_present, num_shards=progress.num_shards)
+
+    def _report_stage(self, what: str) -> None:
+        self.voice.say("stage", f"stage    {what}", what=what)
+
+
+def best_device() -> str:
+    """Return torch's name of the best device of this machine."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def status_of(peer: Peer, trainer: Trainer) -> dict[str, Any]:
+    """Return how training stands, ready for JSON."""
+    share, counts = trainer.share, trainer.share.counts
+    offers = {offer.stage for offer in trainer.keeper.membership.announcer.description.stages}
+    return {
+        "peer_id": peer.identity.peer_id,
+        "run_id": share.spec.run_id.hex(),
+        "epoch": share.epoch,
+        "stages": [
+            {
+                "stage": stage,
+                "serving": stage in share.stages,
+                "steps": share.stages[stage].compute.num_steps if stage in share.stages else 0,
+            }
+            for stage in sorted(offers | share.stages.keys())
+        ],
+        "tokens": counts.tokens,
+        "loss_nats": counts.loss_nats,
+        "val_loss_nats": trainer.evaluator.loss_nats,
+        "microbatches": {
+            "sent": counts.sent,
+            "completed": counts.completed,
+            "retried": counts.retried,
+            "lost": counts.lost,
+        },
+        "bytes": {
+            "activations": counts.activation_bytes,
+            "gradients": counts.gradient_bytes,
+            "control": peer.network.traffic.control_bytes,
+        },
+        "boundary": {
+            "name": share.spec.boundary.kind,
+            "forward_ratio": round(trainer.figures.forward_ratio, 1),
+            "backward_ratio": round(trainer.figures.backward_ratio, 1),
+        },
+        "waiting_for": share.waiting_for,
+        "reason": trainer.keeper.reason,
+        "live": len(peer.view.live()),
+        "lane_busy_s": round(share.lane.busy_s, 3),
+    }
+
+
+def _in_words(status: dict[str, Any]) -> str:
+    stages = " ".join(str(row["stage"]) if row["serving"] else f"({row['stage']})" for row in status["stages"]) or "-"
+    loss = "-" if status["loss_nats"] is None else f"{status['loss_nats']:.3f}"
+    waiting = f", waiting for {status['waiting_for']}" if status["waiting_for"] else ""
+    return (
+        f"epoch {status['epoch']}  stages {stages}  {status['tokens']:,} tokens  loss {loss}  "
+        f"{status['live']} peers{waiting}"
+    )

@@ -1,0 +1,72 @@
+"""Inference: a forward pass through the network's current stages, on `/iota-p2p/inference/1`.
+
+For the held-out loss and for generating text. Like activation it is a nested call, but nothing comes back except
+the last stage's result, nothing is signed and nobody is paid: it tells people how the model does.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from iota_p2p_protocols.errors import MalformedError
+from iota_p2p_protocols.message import Count, Message
+from iota_p2p_protocols.microbatch import Stage
+
+TOKEN_BYTES = 4  # unsigned, little-endian: any vocabulary we allow
+MAX_PROMPT_TOKENS = 16 * 1024  # 64 KiB of header; longer contexts than any run we ship trains on
+
+
+class HeldoutRequest(Message):
+    """Ask for the loss on a batch of held-out text, which everybody has; the encoded activation follows.
+
+    Attributes:
+        heldout: index of the batch.
+        stage: the stage that is asked.
+    """
+
+    heldout: Annotated[int, Field(ge=0, lt=2**32)]
+    stage: Stage
+
+
+class PromptRequest(Message):
+    """Ask for the logits of the token after these; the encoded activation follows.
+
+    Attributes:
+        tokens: the text so far, TOKEN_BYTES each.
+        stage: the stage that is asked.
+    """
+
+    tokens: Annotated[bytes, Field(min_length=TOKEN_BYTES, max_length=MAX_PROMPT_TOKENS * TOKEN_BYTES)]
+    stage: Stage
+
+
+class InferenceResponse(Message):
+    """The last stage's result, passed up unchanged: a loss, or logits as payload (float32, little-endian).
+
+    Attributes:
+        kind: which of the two.
+        loss_micronats: mean loss per token in millionths of a nat; 0 beside logits.
+    """
+
+    kind: Literal["loss", "logits"]
+    loss_micronats: Count = 0
+
+
+def parse_request(fields: dict[str, object]) -> HeldoutRequest | PromptRequest:
+    """Return the request in a header; raises MalformedError if it is neither kind."""
+    return HeldoutRequest.from_fields(fields) if "heldout" in fields else PromptRequest.from_fields(fields)
+
+
+def pack_tokens(tokens: list[int]) -> bytes:
+    """Return token ids as bytes."""
+    return b"".join(token.to_bytes(TOKEN_BYTES, "little") for token in tokens)
+
+
+def unpack_tokens(data: bytes, vocab_size: int) -> list[int]:
+    """Return token ids; raises MalformedError if one is not in the vocabulary."""
+    if len(data) % TOKEN_BYTES:
+        raise MalformedError("prompt-length", f"expected {TOKEN_BYTES} bytes a token, got {len(data)} bytes")
+    tokens = [int.from_bytes(data[at : at + TOKEN_BYTES], "little") for at in range(0, len(data), TOKEN_BYTES)]
+    if max(tokens) >= vocab_size:
+        raise MalformedError("prompt-vocabulary", f"expected tokens below {vocab_size}, got {max(tokens)}")
+    return tokens
