@@ -1,0 +1,221 @@
+"""What a testnet knows of its peers: a fold over their events, read by the views and the summary. Pure.
+
+Every peer counts from zero in each life of its process; the board adds its lives up, so that a kill loses no count.
+Times are seconds since the testnet began, as the caller's clock has them.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from typing import Literal
+
+from iota_p2p_testnet.events import Address, BoundaryStatus, Note, PeerEvent, StageStatus, Starting, Status
+from iota_p2p_testnet.history import History, Recovery
+
+State = Literal["waiting", "starting", "running", "killed", "ended", "stopped"]
+# Happenings kept for views that look late; a chaotic hour has fewer.
+_KEPT_HAPPENINGS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counters that only grow; see `events.Status` for each."""
+
+    tokens: int = 0
+    sent: int = 0
+    completed: int = 0
+    retried: int = 0
+    lost: int = 0
+    activations: int = 0
+    gradients: int = 0
+    control: int = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        """Return both together."""
+        return Totals(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    @classmethod
+    def of(cls, status: Status | None) -> "Totals":
+        """Return what one life has counted so far."""
+        if status is None:
+            return cls()
+        work, sent = status.microbatches, status.bytes
+        return cls(
+            tokens=status.tokens,
+            sent=work.sent,
+            completed=work.completed,
+            retried=work.retried,
+            lost=work.lost,
+            activations=sent.activations,
+            gradients=sent.gradients,
+            control=sent.control,
+        )
+
+
+@dataclass(slots=True)
+class PeerRow:
+    """One peer, over all lives of its process.
+
+    Attributes:
+        state: `waiting` for its first start; `ended` by itself, `killed` by us, `stopped` with the testnet.
+        status: its last word of the present life, or of the last one while it is down.
+        earlier: counters of the lives before.
+        last_val: the last validation loss it said.
+    """
+
+    number: int
+    state: State = "waiting"
+    peer_id: str = ""
+    address: str = ""
+    status: Status | None = None
+    earlier: Totals = Totals()
+    lives: int = 0
+    last_val: float | None = None
+
+    @property
+    def totals(self) -> Totals:
+        """Counters of all lives."""
+        return self.earlier + Totals.of(self.status)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its process should be running."""
+        return self.state in ("starting", "running")
+
+    @property
+    def stages(self) -> Sequence[StageStatus]:
+        """The stages it holds now."""
+        return self.status.stages if self.status is not None and self.is_up else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """A change that matters, in words."""
+
+    time_s: float
+    text: str
+
+
+@dataclass(slots=True)
+class Board:
+    """All peers of a testnet, what happened, and how the training went."""
+
+    rows: Mapping[int, PeerRow]
+    num_stages: int
+    run_id: str
+    history: History = field(default_factory=History)
+    happenings: deque[Happening] = field(default_factory=lambda: deque(maxlen=_KEPT_HAPPENINGS))
+    num_happenings: int = 0
+    recoveries: list[Recovery] = field(default_factory=list)
+    unexpected_ends: int = 0
+    epoch: int = 0
+    boundary: BoundaryStatus | None = None
+
+    @classmethod
+    def of(cls, num_peers: int, num_stages: int, run_id: str) -> "Board":
+        """Return the board of a testnet that has not started."""
+        rows = {number: PeerRow(number) for number in range(1, num_peers + 1)}
+        return cls(rows, num_stages, run_id)
+
+    @property
+    def totals(self) -> Totals:
+        """Counters of all lives of all peers."""
+        return sum((row.totals for row in self.rows.values()), Totals())
+
+    @property
+    def alive(self) -> Sequence[int]:
+        """The peers whose process should be running."""
+        return [row.number for row in self.rows.values() if row.is_up]
+
+    def holders(self, stage: int) -> Sequence[tuple[PeerRow, StageStatus]]:
+        """Return the peers that hold a stage, serving or fetching."""
+        return [(row, held) for row in self.rows.values() for held in row.stages if held.stage == stage]
+
+    def epoch_of_most(self) -> int:
+        """Return the epoch that more than half of the live peers have reached."""
+        epochs = sorted(row.status.epoch for row in self.rows.values() if row.status is not None and row.is_up)
+        return epochs[(len(epochs) - 1) // 2] if epochs else 0
+
+    def say(self, now_s: float, text: str) -> None:
+        """Note a happening."""
+        self.happenings.append(Happening(now_s, text))
+        self.num_happenings += 1
+
+    def starts(self, number: int, now_s: float) -> None:
+        """Note that a peer's process is being started, for the first time or again."""
+        row = self.rows[number]
+        row.earlier, row.status, row.state = row.totals, None, "starting"
+        row.lives += 1
+        if row.lives > 1:
+            self.say(now_s, f"peer {number} is started again")
+
+    def kills(self, number: int, now_s: float, back_s: float | None) -> None:
+        """Note that a peer is killed."""
+        self.rows[number].state = "killed"
+        self.recoveries.append(Recovery(number, now_s, self.totals.tokens, self.history.rate_before_kill()))
+        self.say(now_s, f"peer {number} killed, " + ("for good" if back_s is None else f"back in {back_s:g} s"))
+
+    def ends(self, number: int, now_s: float, how: str) -> None:
+        """Note that a peer's process ended by itself, which it should not."""
+        self.rows[number].state = "ended"
+        self.unexpected_ends += 1
+        self.say(now_s, f"peer {number} ended by itself: {how}")
+
+    def stops(self, number: int) -> None:
+        """Note that a peer's process ended because the testnet stops."""
+        self.rows[number].state = "stopped"
+
+    def apply(self, number: int, event: PeerEvent, now_s: float) -> None:
+        """Fold in what a peer said."""
+        row = self.rows[number]
+        match event:
+            case Starting():
+                row.peer_id = event.peer_id
+            case Address():
+                if row.state == "starting":
+                    row.state = "running"
+                    self.say(now_s, f"peer {number} is up: {row.peer_id}")
+                row.address = event.address
+            case Status():
+                self._apply_status(row, event, now_s)
+            case Note():
+                pass  # it is in the peer's log
+
+    def tick(self, now_s: float) -> None:
+        """Take a sample of the training; call it about once per second."""
+        tokens = self.totals.tokens
+        self.history.tick(now_s, tokens)
+        for recovery in self.recoveries:
+            recovery.tick(now_s, tokens)
+
+    def _apply_status(self, row: PeerRow, status: Status, now_s: float) -> None:
+        before, row.status = row.status, status
+        self.boundary = status.boundary or self.boundary
+        gained = status.tokens - (before.tokens if before is not None else 0)
+        self.history.train(now_s, self.totals.tokens, gained, status.loss_nats)
+        if status.val_loss_nats is not None and status.val_loss_nats != row.last_val:
+            row.last_val = status.val_loss_nats
+            self.history.validate(status.val_loss_nats)
+        self._compare_stages(row.number, before, status, now_s)
+        if status.epoch > self.epoch:
+            self.epoch = status.epoch
+            self.say(now_s, f"epoch {status.epoch} begins")
+
+    def _compare_stages(self, number: int, before: Status | None, status: Status, now_s: float) -> None:
+        old = {held.stage: held.serving for held in before.stages} if before is not None else {}
+        new = {held.stage: held.serving for held in status.stages}
+        for stage, serving in new.items():
+            if serving and not old.get(stage):
+                self.say(now_s, f"peer {number} serves stage {stage}")
+                self._rejoined(number, now_s)
+            elif not serving and stage not in old:
+                self.say(now_s, f"peer {number} fetches stage {stage}")
+        for stage in old.keys() - new.keys():
+            self.say(now_s, f"peer {number} gives up stage {stage}")
+
+    def _rejoined(self, number: int, now_s: float) -> None:
+        for recovery in reversed(self.recoveries):
+            if recovery.peer == number:
+                if recovery.serving_s is None:
+                    recovery.serving_s = now_s - recovery.killed_s
+                return

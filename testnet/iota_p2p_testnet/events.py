@@ -1,0 +1,110 @@
+"""What a peer says on its standard output (`iota-p2p peer --json`), one JSON object per line, as this testnet reads it.
+
+Only what is used here is named; fields that a later peer adds are no error.
+"""
+
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+# A status is below 2 kB even with all stages of a large run; a line without end must not fill our memory.
+MAX_LINE_BYTES = 256 * 1024
+_MAX_TEXT = 300  # of a line that is shown as it is
+
+Total = Annotated[int, Field(ge=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class StageStatus(_Said):
+    """One stage that a peer holds: serving, or still fetching its state."""
+
+    stage: Annotated[int, Field(ge=0)]
+    serving: bool
+    steps: Total
+
+
+class Microbatches(_Said):
+    """Microbatches of this life: sent and completed as a source, calls retried elsewhere, and given up."""
+
+    sent: Total = 0
+    completed: Total = 0
+    retried: Total = 0
+    lost: Total = 0
+
+
+class Bytes(_Said):
+    """Payload bytes sent in this life, by what they were."""
+
+    activations: Total = 0
+    gradients: Total = 0
+    control: Total = 0
+
+
+class BoundaryStatus(_Said):
+    """What travels between stages, and how many times smaller than float32 of all channels it is."""
+
+    name: str
+    forward_ratio: Finite | None = None
+    backward_ratio: Finite | None = None
+
+
+class Status(_Said):
+    """A peer's state, said about once per second; counters start at zero with every life of the process."""
+
+    run_id: str
+    epoch: Total
+    stages: tuple[StageStatus, ...] = ()
+    tokens: Total = 0
+    loss_nats: Finite | None = None
+    val_loss_nats: Finite | None = None
+    microbatches: Microbatches = Microbatches()
+    bytes: Bytes = Bytes()
+    boundary: BoundaryStatus | None = None
+    waiting_for: str | None = None
+    live: Total = 0
+    lane_busy_s: Finite = 0.0
+
+
+class Starting(_Said):
+    """The process runs and has its identity."""
+
+    peer_id: str
+
+
+class Address(_Said):
+    """Where others reach the peer."""
+
+    address: str
+
+
+class Note(_Said):
+    """Anything else, for the log: a joined peer, a failure to join, a line we cannot read."""
+
+    text: str
+
+
+PeerEvent = Status | Starting | Address | Note
+_KINDS: dict[str, type[Status | Starting | Address]] = {"status": Status, "starting": Starting, "address": Address}
+
+
+def parse_event(line: bytes) -> PeerEvent:
+    """Return what a line says; one that says nothing known is a note, never an error: the peer goes on anyway."""
+    try:
+        fields: Any = json.loads(line)
+        kind = _KINDS.get(fields["event"])
+        if kind is not None:
+            return kind.model_validate(fields)
+    except (ValueError, RecursionError, TypeError, KeyError) as error:  # json's and unicode's errors are ValueErrors
+        if isinstance(error, ValidationError):
+            return Note(text=f"not understood ({error.errors()[0]['loc']}): {_shown(line)}")
+    return Note(text=_shown(line))
+
+
+def _shown(line: bytes) -> str:
+    text = line[:_MAX_TEXT].decode(errors="replace")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,44 @@
+"""Numbers and rows in words, shared by both views of a testnet."""
+
+from collections import Counter
+
+from iota_p2p_testnet.board import Board, PeerRow
+
+_STEP = 1000
+
+
+def size(num_bytes: float) -> str:
+    """Return a number of bytes in three digits and a unit: 1234567 as `1.23 MB`."""
+    value = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < _STEP:
+            return f"{value:.3g} {unit}"
+        value /= _STEP
+    return f"{value:.3g} TB"
+
+
+def loss(nats: float | None) -> str:
+    """Return a loss in nats, or a dash."""
+    return "-" if nats is None else f"{nats:.3f}"
+
+
+def ratio(factor: float | None) -> str:
+    """Return how many times smaller something is."""
+    return "-" if factor is None else f"{factor:.0f}x"
+
+
+def waiting(board: Board) -> str:
+    """Return what the peers that run are waiting for, the most common reason first."""
+    reasons = Counter(reason for row in board.rows.values() if (reason := waiting_for(row)))
+    return ", ".join(f"{count} for {reason}" for reason, count in reasons.most_common()) or "nothing"
+
+
+def waiting_for(row: PeerRow) -> str:
+    """Return what a peer that runs is waiting for, if anything."""
+    if row.state == "starting":
+        return "its start"
+    if row.state != "running":
+        return ""
+    if row.status is None:
+        return "its run"
+    return row.status.waiting_for or ""
