@@ -44,6 +44,7 @@ class TrainingProcess:
     epoch: int
     memory_bytes: int
     _trainer: Trainer | None = None
+    _told_s: float = 0.0
 
     async def run(self) -> None:
         """Serve the run to others, fetch its data, and train until cancelled."""
@@ -79,6 +80,11 @@ class TrainingProcess:
         return [peer_id for peer_id in self.peer.view.live() if peer_id != self.peer.identity.peer_id]
 
     def _report_shards(self, progress: ShardProgress) -> None:
+        """Tell the first, the last, and one a second in between."""
+        now_s = trio.current_time()
+        if 1 < progress.num_present < progress.num_shards and now_s < self._told_s + 1:
+            return
+        self._told_s = now_s
         text = f"data     {progress.num_present} of {progress.num_shards} shards"
         self.voice.say("data", text, num_present=progress.num_present, num_shards=progress.num_shards)
 

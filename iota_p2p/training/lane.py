@@ -21,16 +21,29 @@ class Priority(IntEnum):
 
     BACKWARD = 0
     FORWARD = 1
-    BACKGROUND = 2  # evaluation, saving: whenever nothing that others wait for is there
+    BACKGROUND = 2  # evaluation, saving: whenever nothing that others wait for is there, and a small share always
+
+
+# On a busy peer a forward or backward is always waiting: one turn in so many goes to the background all the same.
+BACKGROUND_EVERY = 16
+
+
+# Priority, order among equals, number of arrival (which differs, so that events are never compared), turn.
+_Ticket = tuple[int, tuple[int, ...], int, trio.Event]
+
+
+def _key(ticket: _Ticket) -> tuple[int, tuple[int, ...], int]:
+    return ticket[:3]
 
 
 class Lane(ABC):
     """One device's queue; bounded by the stages' slots, whose holders are the only ones who wait here."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, tuple[int, ...], int, trio.Event]] = []
+        self._waiting: list[_Ticket] = []
         self._arrivals = 0
         self._busy = False
+        self._turns_without_background = 0
         self.busy_s = 0.0  # time spent working, for the share of it that others waited
 
     @property
@@ -74,7 +87,22 @@ class Lane(ABC):
     def _next(self) -> None:
         if not self._busy and self._waiting:
             self._busy = True
-            heapq.heappop(self._waiting)[3].set()
+            self._take_next()[3].set()
+
+    def _take_next(self) -> _Ticket:
+        """Remove and return the ticket whose turn it is."""
+        self._turns_without_background += 1
+        if self._turns_without_background >= BACKGROUND_EVERY:
+            background = min((t for t in self._waiting if t[0] == Priority.BACKGROUND), default=None, key=_key)
+            if background is not None:
+                self._turns_without_background = 0
+                self._waiting.remove(background)
+                heapq.heapify(self._waiting)
+                return background
+        ticket = heapq.heappop(self._waiting)
+        if ticket[0] == Priority.BACKGROUND:
+            self._turns_without_background = 0
+        return ticket
 
     def _done(self) -> None:
         self._busy = False

@@ -7,7 +7,7 @@ import torch
 from iota_p2p.model.compute import StageCompute
 from iota_p2p.run.spec import RunPlan
 
-_ROUNDS = 3  # after a first one that pays for warming up
+_ROUNDS = 2  # after a first one that pays for warming up
 
 
 def measure_speed(plan: RunPlan, device: str) -> int:

@@ -88,7 +88,8 @@ class Trainer:
     async def freeze(self, stage: int) -> StageState | None:
         """Return the state of a stage we hold, as it is between two pieces of its work."""
         held = self.share.stages.get(stage)
-        return None if held is None else await self.share.lane.run(Priority.BACKGROUND, partial(freeze, held))
+        # Joiners wait for it and take work over from us, so it does not wait behind that work.
+        return None if held is None else await self.share.lane.run(Priority.BACKWARD, partial(freeze, held))
 
     async def save(self) -> None:
         """Write the states of our stages to disk; a full disk is reported and training goes on."""
