@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from iota_p2p.membership.watcher import MAX_WATCHERS
 from iota_p2p.network.host import HostStream
 from iota_p2p.network.memory import MemoryHost, open_memory_network
 from iota_p2p.network.network import Network, open_network
@@ -24,7 +25,7 @@ from iota_p2p_protocols.absence import Absence
 from iota_p2p_protocols.advert import LIFETIME_S
 from iota_p2p_protocols.errors import RefusedError
 from iota_p2p_protocols.hello import Hello
-from iota_p2p_protocols.ids import ABSENCES, ADVERTS, HELLO, NO_RUN, PROTOCOLS, VIEW
+from iota_p2p_protocols.ids import ABSENCES, ADVERTS, HELLO, NO_RUN, PROTOCOLS, VIEW, WATCH
 from iota_p2p_protocols.message import seal_message
 from iota_p2p_testnet.simulation import Swarm, identity_of, open_swarm, virtual_clock
 from tests.core.members import OTHER_RUN, RUN, absence_by, advert_of
@@ -216,6 +217,23 @@ async def test_expired_entry__is_passed_over(autojump_clock: MockClock) -> None:
         await late.streams.call(first.peer_id, VIEW, Request({"wanted": ()}, canonical.encode([stale])))
         assert peer.network.ledger.counts(second.peer_id) == {}
         assert list(peer.view.known()) == [first.peer_id]
+
+
+async def test_watchers__are_so_many_at_a_time(autojump_clock: MockClock) -> None:
+    async with (
+        two_hosts() as (first, second),
+        one_peer(first, 0, PeerConfig(seed=SEED)),
+        open_network(second, NO_RUN) as crowd,
+        trio.open_nursery() as nursery,
+    ):
+        await second.connect(address_of(0))
+        for _ in range(MAX_WATCHERS):
+            nursery.start_soon(crowd.streams.call, first.peer_id, WATCH, Request({}))
+        await trio.sleep(1)
+        with pytest.raises(RefusedError) as caught:
+            await crowd.streams.call(first.peer_id, WATCH, Request({}))
+        assert caught.value.reason == "watched-enough"
+        nursery.cancel_scope.cancel()
 
 
 # Who may join, and through whom
