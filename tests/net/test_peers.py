@@ -1,0 +1,171 @@
+"""`iota-p2p peer` and `iota-p2p peers` as separate processes on loopback, and what survives when some of them die."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+
+from iota_p2p.membership.announcer import SOFTWARE
+from iota_p2p.membership.greeting import Greeting
+from iota_p2p.network.daemon import open_daemon_host
+from iota_p2p.network.network import Network, open_network
+from iota_p2p.network.streams import Request
+from iota_p2p_crypto.errors import PeerUnavailableError
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.ids import NO_RUN, WATCH
+from tests.net.daemons import LOOPBACK, identity
+from tests.net.peer_processes import Event, PeerProcess, Swarm, open_swarm
+
+pytestmark = pytest.mark.net
+
+NOBODY = "/ip4/127.0.0.1/tcp/9/p2p/" + identity(99).peer_id
+
+
+@asynccontextmanager
+async def visitor(peer: PeerProcess) -> AsyncGenerator[Network, None]:
+    """A network of our own that is connected to a peer and belongs to no swarm."""
+    async with open_daemon_host(identity(50), LOOPBACK) as host, open_network(host, NO_RUN) as network:
+        await host.connect(peer.address)
+        yield network
+
+
+async def test_nine_peers__see_each_other_and_outlive_their_bootstrap_peer() -> None:
+    async with open_swarm() as swarm:
+        first = await swarm.start("first")
+        async with trio.open_nursery() as nursery:
+            for number in range(7):
+                nursery.start_soon(partial(swarm.start, f"peer{number}", bootstrap=[first.address]))
+        for peer in swarm.peers:
+            await peer.sees(8)
+        everybody = {peer.peer_id for peer in swarm.peers}
+        assert await swarm.roll(first.address) == everybody
+        first.process.kill()
+        others = [peer for peer in swarm.peers if peer is not first]
+        for peer in others:
+            await peer.sees(7)
+        ninth = await swarm.start("ninth", bootstrap=[first.address, others[3].address])
+        for peer in (*others, ninth):
+            await peer.sees(8)
+            assert peer is ninth or knows(peer.events, ninth)
+        assert await swarm.roll(ninth.address) == everybody - {first.peer_id} | {ninth.peer_id}
+
+
+def knows(events: Sequence[Event], peer: PeerProcess) -> bool:
+    return any(event["event"] == "joined" and event["peer_id"] == peer.peer_id for event in events)
+
+
+async def test_killed_daemon__is_whole_again_within_five_seconds_and_hangs_no_request() -> None:
+    async with open_swarm() as swarm:
+        one = await swarm.start("one")
+        two = await swarm.start("two", bootstrap=[one.address])
+        await one.sees(2)
+        peer_id = PeerId(one.peer_id)
+        async with visitor(one) as network, trio.open_nursery() as nursery:
+            greeting = Greeting(network.streams, NO_RUN, SOFTWARE, time.time)
+            broken = trio.Event()
+
+            async def hold_a_request() -> None:
+                with pytest.raises(PeerUnavailableError):
+                    await network.streams.call(peer_id, WATCH, Request({}))
+                broken.set()
+
+            await greeting.greet(peer_id)
+            nursery.start_soon(hold_a_request)
+            await trio.testing.wait_all_tasks_blocked(0.2)
+            old_pid = one.daemon_pid()
+            os.kill(old_pid, signal.SIGKILL)
+            with trio.fail_after(1):
+                await broken.wait()
+            for _ in range(10):  # an answer or an error, but no hanging
+                with trio.fail_after(2), suppress(PeerUnavailableError):
+                    await greeting.greet(peer_id)
+        with trio.fail_after(5):
+            while await roll_or_nothing(swarm, one) != {one.peer_id, two.peer_id}:  # noqa: ASYNC110 - another process
+                await trio.sleep(0.02)
+        assert await swarm.roll(two.address) == {one.peer_id, two.peer_id}
+        assert one.daemon_pid() != old_pid
+
+
+async def roll_or_nothing(swarm: Swarm, peer: PeerProcess) -> set[str]:
+    """Return whom a peer lists; nobody while its daemon is down."""
+    status, output, _ = await swarm.run("peers", "--bootstrap", peer.address, "--json")
+    return {row["peer_id"] for row in json.loads(output)["peers"]} if status == 0 else set()
+
+
+async def test_restarted_peer__comes_back_through_its_address_book_when_the_bootstrap_peer_is_gone() -> None:
+    async with open_swarm() as swarm:
+        first = await swarm.start("first")
+        other = await swarm.start("other", bootstrap=[first.address])
+        peer = await swarm.start("peer", bootstrap=[first.address])
+        await peer.sees(3)
+        await other.sees(3)
+        assert await peer.stop() == 130
+        assert await first.stop() == 130
+        await other.sees(1)
+        again = await swarm.start("peer", bootstrap=[first.address])
+        assert again.peer_id == peer.peer_id
+        await again.sees(2)
+        await other.sees(2)
+
+
+@pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGTERM])
+async def test_stopped_peer__says_goodbye_and_exits_130_within_three_seconds(stop_signal: signal.Signals) -> None:
+    async with open_swarm() as swarm:
+        one = await swarm.start("one")
+        two = await swarm.start("two", bootstrap=[one.address])
+        await one.sees(2)
+        await two.sees(2)
+        assert await one.stop(stop_signal, within_s=3) == 130
+        await two.sees(1, timeout_s=2)
+        assert one.events[-1]["event"] == "stopping"
+        assert one.errors == b""
+
+
+async def test_stopped_peer__waits_for_no_daemon_that_hangs() -> None:
+    async with open_swarm() as swarm:
+        peer = await swarm.start("peer")
+        os.kill(peer.daemon_pid(), signal.SIGSTOP)
+        assert await peer.stop(within_s=3) == 130
+
+
+async def test_second_peer_in_one_home__refused_in_one_line() -> None:
+    async with open_swarm() as swarm:
+        peer = await swarm.start("home")
+        status, output, errors = await swarm.run("peer", "--home", str(peer.home))
+        assert (status, output) == (2, "")
+        assert errors == (
+            f"iota-p2p: another peer is running in {peer.home}: stop it, or give this one its own --home\n"
+        )
+
+
+async def test_peers__says_why_in_one_line_when_nobody_answers() -> None:
+    async with open_swarm() as swarm:
+        status, output, errors = await swarm.run("peers", "--bootstrap", NOBODY)
+        assert (status, output) == (1, "")
+        assert errors.startswith(f"iota-p2p: no peer answered: {NOBODY}: ")
+        assert "connection refused" in errors
+        assert errors.count("\n") == 1
+
+
+async def test_peers__usage_error_when_the_address_is_none() -> None:
+    async with open_swarm() as swarm:
+        status, output, errors = await swarm.run("peers", "--bootstrap", "localhost:4001")
+        assert (status, output) == (2, "")
+        assert errors.count("\n") == 1
+
+
+async def test_peer__says_why_it_cannot_join_and_goes_on_trying() -> None:
+    async with open_swarm() as swarm:
+        peer = await swarm.start("peer", bootstrap=[NOBODY])
+        await peer.hears(lambda events: any(event["event"] == "unreachable" for event in events))
+        event = next(event for event in peer.events if event["event"] == "unreachable")
+        assert event["candidate"] == NOBODY
+        assert "connection refused" in str(event["reason"])
+        assert "\n" not in str(event["reason"])
