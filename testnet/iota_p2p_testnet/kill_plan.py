@@ -108,7 +108,7 @@ class KillPlan:
                 continue
             for peer in self._chosen(index, current, set(alive) - set(kills)):
                 kills[peer] = Kill(peer, rule.back_s)
-            self._rounds[index] = _round_after(rule, now_s)
+            self._rounds[index] = _round_after(rule, current, now_s)
         return tuple(kills.values())
 
     def _time(self, index: int) -> float | None:
@@ -123,7 +123,11 @@ class KillPlan:
         return draw.sample(sorted(alive), min(rule.count, max(0, len(alive) - 1)))
 
 
-def _round_after(rule: KillRule, now_s: float) -> int | None:
+def _round_after(rule: KillRule, current: int, now_s: float) -> int | None:
+    """Return the first round after this one that is still to come."""
     if rule.every_s is None:
         return None
-    return int((now_s - rule.at_s) // rule.every_s) + 1
+    later = max(current + 1, int((now_s - rule.at_s) // rule.every_s))
+    while rule.at_s + later * rule.every_s <= now_s:  # twice at most: division rounds
+        later += 1
+    return later

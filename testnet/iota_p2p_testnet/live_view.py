@@ -44,7 +44,7 @@ def picture(board: Board, now_s: float) -> RenderableType:
 
 
 def sparkline(values: Sequence[float], columns: int = _CURVE_COLUMNS) -> str:
-    """Return a curve of the values, the means of equal stretches of them, in at most this many characters."""
+    """Return a curve of the values, the means of equally many of them, in at most this many characters."""
     if not values:
         return ""
     columns = min(columns, len(values))

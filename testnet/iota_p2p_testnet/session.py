@@ -53,7 +53,7 @@ def hold_session(wishes: Wishes) -> int:
         with lock_home(home.folder):
             _say(f"home     {home.folder}" + ("" if wishes.home else " (temporary: name a --home to keep one)"))
             start_fork_server()  # imports while we prepare the run
-            spec = _prepare(home, wishes)
+            spec = prepare(home, wishes)
             _say(f"run id   {spec.run_id.hex()}")
             _say(f"starting {wishes.num_peers} peers for {spec.model.num_stages} stages; Ctrl-C stops them")
             board = Board.of(wishes.num_peers, spec.model.num_stages, spec.run_id.hex())
@@ -64,7 +64,7 @@ def hold_session(wishes: Wishes) -> int:
     return _conclude(board, verdict)
 
 
-def _prepare(home: TestnetHome, wishes: Wishes) -> RunSpec:
+def prepare(home: TestnetHome, wishes: Wishes) -> RunSpec:
     """Return the run of this home, made or adopted on the first start."""
     if wishes.run_file is not None and wishes.data:
         raise UserError("use --run or --data, not both: a run has its data")
