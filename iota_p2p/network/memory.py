@@ -244,7 +244,7 @@ class MemoryHost:
         message = GossipMessage(self._peer_id, bytes(data))
 
         def publish_it() -> None:
-            if self.up and self.joined:
+            if self.joined:  # we may have left since: what was published is on its way
                 self._network.mesh.spread(topic, message)
 
         self._network.events.submit(0, (self._peer_id, topic, sha256(data).hexdigest()), publish_it)
