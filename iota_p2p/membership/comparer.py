@@ -23,8 +23,6 @@ EXCHANGE_TIMEOUT_S = 5.0
 # Where calm comparisons go: to those we watch (a hung peer is found), to anybody (news spreads), to those believed
 # gone (partitions heal).
 _WATCHED, _ANYBODY = 0.5, 0.75
-# While healing, the others are told what was found.
-_GONE_WHILE_HEALING = 0.5
 # Healing goes on past so many peers in a row that really are gone.
 MAX_MISSES = 5
 
@@ -75,6 +73,8 @@ class Comparer:
 
     def _wake(self, found: Found) -> None:
         wanted = Pace.HEALING if found is Found.RETURNED else Pace.HOT
+        if found is Found.RETURNED:
+            self._misses = 0
         self._pace = min(self._pace, wanted, key=lambda pace: pace.value)
         self._woken.set()
 
@@ -86,9 +86,9 @@ class Comparer:
                 news = await self.exchange.run_with(peer_id)
         except (trio.TooSlowError, PeerUnavailableError):
             await self.watcher.doubt(peer_id)
-            self._misses += 1
             if pace is not Pace.HEALING:
                 return Pace.CALM
+            self._misses += 1
             return Pace.HEALING if self._misses <= MAX_MISSES else Pace.HOT
         except (RefusedError, RemoteProtocolError) as error:
             _log.info("exchange refused", extra={"peer": peer_id, "reason": str(error)})
@@ -106,9 +106,7 @@ class Comparer:
         gone = [peer_id for peer_id in view.known() if peer_id != me and not view.is_live(peer_id)]
         kind = rng.random()
         choices: Sequence[PeerId] = live
-        if self._pace is Pace.HEALING:
-            choices = gone if gone and kind < _GONE_WHILE_HEALING else live
-        elif self._pace is Pace.CALM and kind >= _ANYBODY:
+        if self._pace is Pace.HEALING or (self._pace is Pace.CALM and kind >= _ANYBODY):
             choices = gone or live
         elif self._pace is Pace.CALM and kind < _WATCHED:
             choices = self.watcher.watched or live

@@ -56,7 +56,7 @@ class ViewExchange:
         if compared.same:
             return news
         theirs = view_exchange.unpack_summary(bytes(answer.payload))
-        swap, entries = view_exchange.plan_swap(view, theirs, self.member.clock())
+        swap, entries = view_exchange.plan_swap(view, theirs)
         answer = await self.member.network.streams.call(peer_id, VIEW, Request(swap.to_fields(), entries))
         return news + self.intake.take_all(view_exchange.unpack_entries(bytes(answer.payload)))
 
@@ -74,4 +74,4 @@ class ViewExchange:
         wanted = view_exchange.wanted_peers(swap)
         if self.intake.take_all(view_exchange.unpack_entries(bytes(request.payload))):
             self.on_found(Found.NEWS)
-        return Response({}, view_exchange.pack_entries(view, wanted, (), self.member.clock()))
+        return Response({}, view_exchange.pack_entries(view, wanted, wanted))

@@ -1,6 +1,6 @@
 """How signed facts enter the view, whether they came by gossip or by exchange."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iota_p2p.membership.member import Member, open_recent
@@ -11,7 +11,6 @@ from iota_p2p_protocols.absence import Absence, check_watcher, validate_absence_
 from iota_p2p_protocols.advert import Advert
 from iota_p2p_protocols.errors import IgnoreError, MalformedError, StaleError
 from iota_p2p_protocols.message import open_gossip, open_message
-from iota_p2p_protocols.view_exchange import is_fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +51,16 @@ class Intake:
                 absences.append(data)
             else:
                 raise MalformedError("view-entry-type", f"expected adverts and absences, got {domain.name}")
-        now_s = self.member.clock()
         with self.member.noting_changes():
             news = sum(self._take_advert(data) for data in adverts)
-            news += sum(self._take_absence(data, lambda absence: is_fresh(absence, now_s)) for data in absences)
+            news += sum(self._take_absence(data) for data in absences)
         return news
 
     def take_doubts(self, envelopes: Iterable[bytes]) -> int:
         """Take what a peer knows of our own absence; return how much was news. Raises as `take_all`."""
         me = self.member.identity.peer_id
         with self.member.noting_changes():
-            return sum(self._take_absence(data, lambda absence: absence.peer_id == me) for data in envelopes)
+            return sum(self._take_absence(data, only_about=me) for data in envelopes)
 
     def _take_advert(self, data: bytes) -> bool:
         try:
@@ -74,13 +72,13 @@ class Intake:
             return False
         return True
 
-    def _take_absence(self, data: bytes, wanted: Callable[[Absence], bool]) -> bool:
+    def _take_absence(self, data: bytes, only_about: PeerId | None = None) -> bool:
         try:
             absence = open_message(
                 data, Absence, run_id=self.member.run_id, now_s=self.member.clock(), opener=open_recent
             )
             check_watcher(absence)
-            if not wanted(absence.payload):
+            if only_about is not None and absence.payload.peer_id != only_about:
                 return False
             self.member.view.receive_absence(absence)
         except (IgnoreError, StaleError):

@@ -7,7 +7,7 @@ absences the `MAX_ABSENCES` with the lowest tag are kept.
 A peer is *live* here unless its last advert says that it leaves, or we found it absent ourselves, or
 `ABSENCE_QUORUM` others did. A live peer that hears of its absence publishes its next advert, which ends the matter.
 Two views with the same live peers and sequences have the same `fingerprint`, an XOR over them.
-Known limit: two colluding members can hide a third from those who have not met it, until it refutes them.
+Known limit: two colluding identities can hide a third peer from those who have not met it, until it refutes them.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -82,9 +82,6 @@ class View:
         # [IGNORE] it is about the advert we have
         if entry is None or absence.payload.advert_sequence != entry.advert.payload.sequence:
             raise IgnoreError("absence-advert", "expected an absence about the latest advert, got another")
-        # [IGNORE] its watcher is a member we know
-        if watcher not in self._entries:
-            raise IgnoreError("absence-watcher", f"expected a known watcher, got {watcher}")
         # [IGNORE] it is the first by this watcher, and among the lowest by tag
         kept = _lowest(subject, (*entry.absences, watcher))
         if watcher in entry.absences or watcher not in kept:

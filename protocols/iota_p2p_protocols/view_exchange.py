@@ -5,9 +5,10 @@ advert sequence per live peer. From that the caller knows which adverts to send 
 request moves both. Gossip carries news fast; this repairs what gossip missed, brings a joiner up to date and heals
 partitions.
 
-Who is gone is told differently, because a peer that was cut off believes half of the world to be gone: each side
-tells the other what was said of *its own* absence, which it can refute, and of third peers only what was said within
-the last minute (`ABSENCE_RELAY_S`).
+Word of who is gone travels the same ways. A peer that was cut off believes half of the world to be gone; when it is
+back, its old absences spread until they reach the peers they speak of, which refute them within seconds and have to,
+because only a newer advert ends what the other half believes. So each side also tells the other what was said of
+*its own* absence, even if the views are equal.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from pydantic import Field
 from iota_p2p_crypto import canonical
 from iota_p2p_crypto.digest import DIGEST_BYTES
 from iota_p2p_crypto.identity import PeerId, peer_id_from_bytes, peer_id_to_bytes
-from iota_p2p_protocols.absence import Absence
 from iota_p2p_protocols.errors import MalformedError
 from iota_p2p_protocols.ids import ABSENCES, VIEW
 from iota_p2p_protocols.message import Message
@@ -27,8 +27,6 @@ from iota_p2p_protocols.view import MAX_ABSENCES, MAX_PEERS, View
 PEER_ID_BYTES = 38
 SEQUENCE_BYTES = 8
 ROW_BYTES = PEER_ID_BYTES + SEQUENCE_BYTES
-# Long enough for three exchanges to repair a gossip message that got lost, shorter than partitions that matter.
-ABSENCE_RELAY_S = 60
 MAX_WANTED = 1024  # peers asked for at once: their envelopes fill most of an answer, see BATCH_BYTES
 BATCH_BYTES = VIEW.max_payload_bytes // 2  # stop adding entries here; the largest entry still fits above it
 
@@ -64,7 +62,7 @@ class Swap(Message):
     """Send entries (as payload) and ask for others, which come back as payload.
 
     Attributes:
-        wanted: the peers whose entries the caller lacks.
+        wanted: the peers whose entries the caller may lack.
     """
 
     wanted: Annotated[tuple[PeerIdBytes, ...], Field(max_length=MAX_WANTED)]
@@ -93,35 +91,31 @@ def unpack_summary(data: bytes) -> dict[PeerId, int]:
     return {peer_id_from_bytes(row[:PEER_ID_BYTES]): int.from_bytes(row[PEER_ID_BYTES:], "big") for row in rows}
 
 
-def plan_swap(view: View, theirs: dict[PeerId, int], now_s: float) -> tuple[Swap, bytes]:
+def plan_swap(view: View, theirs: dict[PeerId, int]) -> tuple[Swap, bytes]:
     """Return the request that makes two views equal, given the other's summary."""
     ours = view.sequences()
-    wanted = [peer_id for peer_id, sequence in theirs.items() if _sequence_of(view, peer_id) < sequence]
+    # Of peers that only we believe live, too: the other may know why they are gone.
+    unlisted = [peer_id for peer_id in ours if peer_id not in theirs]
+    wanted = [peer_id for peer_id, sequence in theirs.items() if _sequence_of(view, peer_id) < sequence] + unlisted
     # Of peers that only the other believes live, too: their newer advert may say that they left.
     newer = [peer_id for peer_id in {**ours, **theirs} if _sequence_of(view, peer_id) > theirs.get(peer_id, -1)]
     gone = [peer_id for peer_id, sequence in theirs.items() if ours.get(peer_id, -1) < sequence]
     swap = Swap(wanted=tuple(peer_id_to_bytes(peer_id) for peer_id in wanted[:MAX_WANTED]))
-    return swap, pack_entries(view, newer, gone, now_s)
+    return swap, pack_entries(view, newer, gone)
 
 
-def pack_entries(view: View, adverts_of: Sequence[PeerId], absences_of: Sequence[PeerId], now_s: float) -> bytes:
+def pack_entries(view: View, adverts_of: Sequence[PeerId], absences_of: Sequence[PeerId]) -> bytes:
     """Return as many of these envelopes as fit one message; the rest goes with the next exchange."""
     adverts = (view.advert_envelope(peer_id) for peer_id in adverts_of)
-    absences = (absence for peer_id in absences_of for absence in view.doubts_about(peer_id))
-    fresh = (absence.envelope_bytes for absence in absences if is_fresh(absence.payload, now_s))
+    absences = (absence.envelope_bytes for peer_id in absences_of for absence in view.doubts_about(peer_id))
     envelopes: list[bytes] = []
     size = 0
-    for envelope in (*filter(None, adverts), *fresh):
+    for envelope in (*filter(None, adverts), *absences):
         if size > BATCH_BYTES:
             break
         envelopes.append(envelope)
         size += len(envelope)
     return canonical.encode(envelopes)
-
-
-def is_fresh(absence: Absence, now_s: float) -> bool:
-    """Return whether an absence of a third peer is recent enough to be passed on in an exchange."""
-    return absence.issued_s > now_s - ABSENCE_RELAY_S
 
 
 def _sequence_of(view: View, peer_id: PeerId) -> int:
