@@ -110,10 +110,6 @@ def test_absence__ignore_of_a_peer_without_advert() -> None:
     assert ignored(lambda: filled(num_peers=3).receive_absence(absence(2, 9))) == "absence-advert"
 
 
-def test_absence__ignore_unless_its_watcher_is_a_member_we_know() -> None:
-    assert ignored(lambda: filled(num_peers=3).receive_absence(absence(9, 1))) == "absence-watcher"
-
-
 def test_absence__ignore_unless_it_is_the_first_by_this_watcher() -> None:
     view = filled(absence(2, 1))
     assert ignored(lambda: view.receive_absence(absence(2, 1))) == "absence-seen"

@@ -17,14 +17,12 @@ from iota_p2p_protocols.ids import ABSENCES, ADVERTS, VIEW
 from iota_p2p_protocols.message import Message, open_signed
 from iota_p2p_protocols.view import MAX_ABSENCES, MAX_PEERS, View
 from iota_p2p_protocols.view_exchange import (
-    ABSENCE_RELAY_S,
     BATCH_BYTES,
     MAX_WANTED,
     ROW_BYTES,
     Compare,
     Compared,
     Swap,
-    is_fresh,
     pack_doubts,
     pack_entries,
     pack_summary,
@@ -33,7 +31,7 @@ from iota_p2p_protocols.view_exchange import (
     unpack_summary,
     wanted_peers,
 )
-from tests.core.members import NOW_S, PEERS, absence_by, advert_of, opened_absence, opened_advert
+from tests.core.members import PEERS, absence_by, advert_of, opened_advert
 
 
 def view_of(me: Identity, *envelopes: bytes) -> View:
@@ -54,14 +52,14 @@ def take(view: View, envelopes: Any) -> None:
             pass
 
 
-def exchange(caller: View, callee: View, now_s: float = NOW_S) -> None:
+def exchange(caller: View, callee: View) -> None:
     """Run one exchange, every message through its bytes."""
     if caller.fingerprint == callee.fingerprint:
         return
-    swap, entries = plan_swap(caller, unpack_summary(pack_summary(callee)), now_s)
+    swap, entries = plan_swap(caller, unpack_summary(pack_summary(callee)))
     wanted = wanted_peers(Swap.from_fields(canonical.decode(canonical.encode(swap.to_fields()))))
     take(callee, unpack_entries(entries))
-    take(caller, unpack_entries(pack_entries(callee, wanted, (), now_s)))
+    take(caller, unpack_entries(pack_entries(callee, wanted, wanted)))
 
 
 # Two views become equal
@@ -78,31 +76,22 @@ def test_exchange__makes_two_views_of_adverts_equal(ours: list[bytes], theirs: l
     assert caller.sequences() == callee.sequences()
 
 
-@pytest.mark.parametrize("swapped", [False, True])
-def test_exchange__passes_on_fresh_absences(swapped: Any) -> None:
+@pytest.mark.parametrize("asks", ["who knows", "who missed it"])
+def test_exchange__passes_on_absences__whoever_asks(asks: str) -> None:
     both = [advert_of(peer) for peer in PEERS[:4]]
     gone = [absence_by(PEERS[1], PEERS[0]), absence_by(PEERS[2], PEERS[0])]
     knows, misses = view_of(PEERS[2], *both, *gone), view_of(PEERS[3], *both)
-    if swapped:
-        exchange(misses, knows)  # tells nothing: the caller's row is what the callee lacks
-    exchange(knows, misses)
+    exchange(*((knows, misses) if asks == "who knows" else (misses, knows)))
     assert not misses.is_live(PEERS[0].peer_id)
     assert knows.fingerprint == misses.fingerprint
 
 
-def test_exchange__keeps_absences_to_itself__when_they_are_old() -> None:
-    both = [advert_of(peer) for peer in PEERS[:4]]
-    knows = view_of(PEERS[2], *both, absence_by(PEERS[1], PEERS[0]), absence_by(PEERS[2], PEERS[0]))
-    misses = view_of(PEERS[3], *both)
-    exchange(knows, misses, NOW_S + ABSENCE_RELAY_S)
-    assert misses.is_live(PEERS[0].peer_id)
-
-
-def test_exchange__passes_on_the_goodbye_that_gossip_missed() -> None:
+@pytest.mark.parametrize("asks", ["who knows", "who missed it"])
+def test_exchange__passes_on_the_goodbye_that_gossip_missed__whoever_asks(asks: str) -> None:
     both = [advert_of(peer) for peer in PEERS[:3]]
     knows = view_of(PEERS[1], *both, advert_of(PEERS[0], 2, leaving=True))
     misses = view_of(PEERS[2], *both)
-    exchange(knows, misses)
+    exchange(*((knows, misses) if asks == "who knows" else (misses, knows)))
     assert not misses.is_live(PEERS[0].peer_id)
     assert knows.fingerprint == misses.fingerprint
 
@@ -112,11 +101,6 @@ def test_doubts__are_those_about_the_partner_only() -> None:
     view = view_of(PEERS[3], *both, absence_by(PEERS[1], PEERS[0]), absence_by(PEERS[0], PEERS[1]))
     assert pack_doubts(view, PEERS[0].peer_id) == (absence_by(PEERS[1], PEERS[0]),)
     assert pack_doubts(view, PEERS[2].peer_id) == ()
-
-
-@pytest.mark.parametrize(("age_s", "fresh"), [(0, True), (ABSENCE_RELAY_S - 1, True), (ABSENCE_RELAY_S, False)])
-def test_is_fresh__ends_after_the_relay_time(age_s: int, fresh: Any) -> None:
-    assert is_fresh(opened_absence(PEERS[0], PEERS[1]).payload, NOW_S + age_s) is fresh
 
 
 # Bounds
@@ -134,14 +118,14 @@ class Crowd(View):
 
 
 def test_entries__stop_in_time_to_fit_a_message() -> None:
-    packed = pack_entries(Crowd(PEERS[0].peer_id), [PEERS[1].peer_id] * MAX_WANTED, (), NOW_S)
+    packed = pack_entries(Crowd(PEERS[0].peer_id), [PEERS[1].peer_id] * MAX_WANTED, ())
     assert BATCH_BYTES < len(packed) <= VIEW.max_payload_bytes
     assert unpack_entries(packed)
 
 
 def test_plan__asks_for_so_many_peers_at_once() -> None:
     theirs = {PeerId(Identity.from_seed(number.to_bytes(32, "big")).peer_id): 1 for number in range(MAX_WANTED + 1)}
-    swap, entries = plan_swap(Crowd(PEERS[0].peer_id), theirs, NOW_S)
+    swap, entries = plan_swap(Crowd(PEERS[0].peer_id), theirs)
     assert len(swap.wanted) == MAX_WANTED
     assert len(canonical.encode(swap.to_fields())) <= VIEW.max_header_bytes
     assert unpack_entries(entries) == ()
@@ -242,6 +226,6 @@ def test_any_summary__is_answered_within_bounds(theirs: dict[PeerId, int]) -> No
     view = View(PEERS[0].peer_id)
     for number, peer in enumerate(PEERS[:8]):
         view.receive_advert(opened_advert(peer, number + 1))
-    swap, entries = plan_swap(view, theirs, NOW_S)
+    swap, entries = plan_swap(view, theirs)
     assert len(wanted_peers(swap)) <= MAX_WANTED
     assert len(entries) <= VIEW.max_payload_bytes

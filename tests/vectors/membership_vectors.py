@@ -17,7 +17,6 @@ from iota_p2p_protocols.message import open_gossip, open_signed
 from iota_p2p_protocols.rendezvous import key
 from iota_p2p_protocols.view import MAX_ABSENCES, View
 from iota_p2p_protocols.view_exchange import (
-    ABSENCE_RELAY_S,
     ROW_BYTES,
     Swap,
     pack_summary,
@@ -57,7 +56,7 @@ def documents() -> dict[str, Document]:
         },
         "swaps": {
             "provenance": OURS + SETTING,
-            "fields": "me, heard: the caller's view; summary: the callee's; now_s; wanted: peer ids; entries: hex",
+            "fields": "me, heard: the caller's view; summary: the callee's; wanted: peer ids; entries: hex",
             "cases": _swaps(),
         },
         "entries": {
@@ -122,7 +121,7 @@ def _run_summary(case: Case) -> None:
 def _run_swap(case: Case) -> None:
     me = next(peer for peer in PEERS if peer.peer_id == case["me"])
     heard = [bytes.fromhex(data) for data in case["heard"]]
-    assert _swap_case(case["name"], me, heard, bytes.fromhex(case["summary"]), case["now_s"]) == case
+    assert _swap_case(case["name"], me, heard, bytes.fromhex(case["summary"])) == case
 
 
 def _run_entries(case: Case) -> None:
@@ -304,17 +303,16 @@ def _summaries() -> list[Case]:
     ]
 
 
-def _swap_case(name: str, me: Identity, heard: Sequence[bytes], summary: bytes, now_s: int) -> Case:
+def _swap_case(name: str, me: Identity, heard: Sequence[bytes], summary: bytes) -> Case:
     view = View(me.peer_id)
     for data in heard:
         _hear(view, data)
-    swap, entries = plan_swap(view, unpack_summary(summary), now_s)
+    swap, entries = plan_swap(view, unpack_summary(summary))
     return {
         "name": name,
         "me": me.peer_id,
         "heard": [data.hex() for data in heard],
         "summary": summary.hex(),
-        "now_s": now_s,
         "wanted": list(wanted_peers(Swap.from_fields(swap.to_fields()))),
         "entries": entries.hex(),
     }
@@ -326,12 +324,11 @@ def _swaps() -> list[Case]:
     gone = [*four, absence_by(carol, bob), absence_by(dave, bob)]
     theirs = _summary(*four)
     return [
-        _swap_case("nothing known here", alice, [], theirs, NOW_S),
-        _swap_case("nothing known there", alice, four, b"", NOW_S),
-        _swap_case("newer on either side", alice, [*four, advert_of(bob, 2)], _summary(advert_of(carol, 2)), NOW_S),
-        _swap_case("two words of the last minute", alice, gone, theirs, NOW_S + ABSENCE_RELAY_S - 1),
-        _swap_case("two older words", alice, gone, theirs, NOW_S + ABSENCE_RELAY_S),
-        _swap_case("a goodbye that was missed", alice, [*four, advert_of(bob, 2, leaving=True)], theirs, NOW_S),
+        _swap_case("nothing known here", alice, [], theirs),
+        _swap_case("nothing known there", alice, four, b""),
+        _swap_case("newer on either side", alice, [*four, advert_of(bob, 2)], _summary(advert_of(carol, 2))),
+        _swap_case("two words that were missed", alice, gone, theirs),
+        _swap_case("a goodbye that was missed", alice, [*four, advert_of(bob, 2, leaving=True)], theirs),
     ]
 
 
