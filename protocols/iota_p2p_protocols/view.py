@@ -87,7 +87,7 @@ class View:
         if watcher in entry.absences or watcher not in kept:
             raise IgnoreError("absence-seen", f"expected a new watcher of {subject}, got {watcher}")
         absences = {**entry.absences, watcher: absence}
-        self._replace(subject, Entry(entry.advert, {name: absences[name] for name in kept}))
+        self._replace(subject, Entry(entry.advert, {name: word for name, word in absences.items() if name in kept}))
 
     def forget_expired(self, now_s: float) -> Sequence[PeerId]:
         """Drop the peers whose advert has expired; return them."""
