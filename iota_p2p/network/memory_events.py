@@ -55,13 +55,21 @@ class EventQueue:
         """Return the time of trio's clock."""
         return trio.current_time()
 
+    def due_s(self, delay_s: float) -> float:
+        """Return when something is due that takes `delay_s`: rounded up to a tick, or in this instant if that is 0."""
+        now_s = self.now_s()
+        if delay_s <= 0:
+            return now_s
+        # The small term keeps a sum of floats that should be a whole tick from costing one more.
+        ticks = math.ceil((now_s + delay_s - self._start_s) / self._tick_s - 1e-6)
+        return max(now_s, self._start_s + ticks * self._tick_s)
+
     def submit(self, delay_s: float, key: Key, action: Callable[[], None]) -> None:
-        """Run `action` in `delay_s` (rounded up to a tick), or in this instant if that is 0."""
-        due_s = self.now_s()
-        if delay_s > 0:
-            # The small term keeps a sum of floats that should be a whole tick from costing one more.
-            ticks = math.ceil((due_s + delay_s - self._start_s) / self._tick_s - 1e-6)
-            due_s = max(due_s, self._start_s + ticks * self._tick_s)
+        """Run `action` in `delay_s`, as `due_s` rounds it."""
+        self.submit_at(self.due_s(delay_s), key, action)
+
+    def submit_at(self, due_s: float, key: Key, action: Callable[[], None]) -> None:
+        """Run `action` at a time that `due_s` returned."""
         self._number += 1
         event = _Event(due_s, self._phase, key, self._number, action)
         heapq.heappush(self._heap, event)
@@ -76,8 +84,10 @@ class EventQueue:
     async def run(self) -> None:
         """Run events as they fall due, until cancelled."""
         while True:
-            with trio.CancelScope(deadline=self._heap[0].due_s if self._heap else math.inf) as self._sleep:
-                await trio.sleep_forever()
+            next_s = self._heap[0].due_s if self._heap else math.inf
+            if next_s > self.now_s():
+                with trio.CancelScope(deadline=next_s) as self._sleep:
+                    await trio.sleep_forever()
             await wait_all_tasks_blocked()
             self._phase += 1
             now_s = self.now_s()

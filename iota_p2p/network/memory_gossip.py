@@ -37,6 +37,7 @@ def plan_deliveries(
     plan: list[tuple[float, PeerId]] = []
     holders = [(0.0, author)]
     newest = holders
+    tried: dict[PeerId, int] = {}  # so many of the first holders cannot reach this peer
     while pending and newest:
         passed: list[tuple[float, PeerId]] = []
         missed: list[PeerId] = []
@@ -46,11 +47,14 @@ def plan_deliveries(
                 missed.append(peer_id)
                 continue
             if links.blocked and (holder[1], peer_id) in links.blocked:
-                open_ways = [other for other in holders if (other[1], peer_id) not in links.blocked]
-                if not open_ways:
+                way = tried.get(peer_id, 0)
+                while way < len(holders) and (holders[way][1], peer_id) in links.blocked:
+                    way += 1
+                tried[peer_id] = way
+                if way == len(holders):
                     missed.append(peer_id)
                     continue
-                holder = open_ways[0]
+                holder = holders[way]
             model = links.model(holder[1], peer_id)
             delay_s = holder[0] + model.latency_s + model.jitter_s * rng.random()
             if not model.loss or rng.random() >= model.loss:
@@ -75,7 +79,8 @@ class Mailbox(AsyncIterator[GossipMessage]):
 
     async def __anext__(self) -> GossipMessage:
         """Wait for the next message; cancelling loses none."""
-        await trio.lowlevel.checkpoint()
+        if self._messages:
+            await trio.lowlevel.checkpoint()
         while not self._messages:
             await self._news.park()
         return self._messages.popleft()
@@ -110,12 +115,15 @@ class Mesh:
         self._events.note("publish", message.author, topic, digest)
         subscribers = sorted(peer_id for peer_id in self._mailboxes.get(topic, {}) if self._hears(peer_id))
         rng = Random(f"{self._seed} {message.author} {topic} {digest} {self._events.now_s()}")  # noqa: S311 - a simulation
+        together: dict[float, list[PeerId]] = {}
         for delay_s, peer_id in plan_deliveries(self._links, message.author, subscribers, rng):
-            deliver = partial(self._deliver, topic, message, peer_id)
-            self._events.submit(delay_s, (topic, peer_id, message.author, digest), deliver)
+            together.setdefault(self._events.due_s(delay_s), []).append(peer_id)
+        for due_s, peer_ids in together.items():
+            deliver = partial(self._deliver, topic, message, peer_ids)
+            self._events.submit_at(due_s, (topic, message.author, digest), deliver)
 
-    def _deliver(self, topic: str, message: GossipMessage, peer_id: PeerId) -> None:
-        if self._hears(peer_id):
+    def _deliver(self, topic: str, message: GossipMessage, peer_ids: Sequence[PeerId]) -> None:
+        for peer_id in filter(self._hears, peer_ids):
             self._events.note("deliver", message.author, peer_id, topic)
             for mailbox in self._mailboxes[topic].get(peer_id, ()):
                 mailbox.put(message)

@@ -50,6 +50,7 @@ class Flow:
         self._links = links
         self._outbox: list[_Segment] = []
         self._in_order_s = 0.0
+        self._num_coming_in = 0  # segments on the receiver's line
         self._history = 0
 
     def send(self, segment: _Segment) -> None:
@@ -104,9 +105,14 @@ class Flow:
             return
         now_s = self._events.now_s()
         in_at_s = self._links.arrive_at_s(self.target, len(segment or b""), now_s)
-        self._submit(in_at_s - now_s, partial(self._deliver, segment))
+        self._num_coming_in += 1
+        if in_at_s <= now_s and self._num_coming_in == 1:
+            self._deliver(segment)
+        else:
+            self._submit(in_at_s - now_s, partial(self._deliver, segment))
 
     def _deliver(self, segment: _Segment) -> None:
+        self._num_coming_in -= 1
         if self.broken:
             return
         if segment is _RESET:
@@ -177,8 +183,11 @@ class MemoryStream(trio.abc.HalfCloseableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return 1 to `max_bytes` bytes, or none at the end."""
-        await trio.lowlevel.checkpoint()
         flow = self._incoming
+        if not (flow.inbox or flow.ended or flow.broken or self._closed or self._reset):
+            await flow.news.park()
+        else:
+            await trio.lowlevel.checkpoint()
         while True:
             self._check(flow)
             if flow.inbox:

@@ -17,6 +17,8 @@ from iota_p2p.network.memory_events import TraceEvent
 from iota_p2p.peer import Peer, PeerConfig, open_peer
 from iota_p2p_crypto.identity import Identity, PeerId
 
+# A calm wide-area network, looked at a hundred times a second: ten times coarser than its latency needs, and faster.
+SWARM_LINK = LinkModel(tick_s=0.01)
 EPOCH_S = 1_800_000_000.0  # what a simulated clock shows at virtual time 0; any fixed moment will do
 
 
@@ -98,6 +100,6 @@ async def open_swarm(
 ) -> AsyncIterator[Swarm]:
     """Run a simulated swarm; leaving the context stops every peer at once."""
     note = None if trace is None else trace.append
-    async with open_memory_network(seed, link, note) as network, trio.open_nursery() as nursery:
+    async with open_memory_network(seed, link or SWARM_LINK, note) as network, trio.open_nursery() as nursery:
         yield Swarm(seed, network, nursery)
         nursery.cancel_scope.cancel()
