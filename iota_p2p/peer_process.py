@@ -10,11 +10,12 @@ from pathlib import Path
 import trio
 
 from iota_p2p.address_book import AddressBook
-from iota_p2p.cli.home import ask_passphrase, key_path, read_passphrase
+from iota_p2p.home import key_path
 from iota_p2p.home_lock import lock_home
 from iota_p2p.key_store import create_key, load_key
 from iota_p2p.network.daemon import open_daemon_host
-from iota_p2p.network.daemon_config import DaemonConfig
+from iota_p2p.network.daemon_config import DaemonConfig, Reachability
+from iota_p2p.passphrase import ask_passphrase, read_passphrase
 from iota_p2p.peer import Peer, PeerConfig, open_peer
 from iota_p2p.refusals import TELL_EVERY_S, Refusals
 from iota_p2p.run.spec import RunId
@@ -43,6 +44,7 @@ class PeerOptions:
     passphrase_file: Path | None
     binary: Path | None
     as_json: bool
+    reachability: Reachability = Reachability.AUTO
     run_file: Path | None = None
     run_id: RunId | None = None
     memory_bytes: int | None = None
@@ -86,14 +88,14 @@ async def _run(identity: Identity, options: PeerOptions, book: AddressBook, voic
         relay_service=options.relay,
         auto_nat=True,
         auto_relay=bool(options.bootstrap),
+        reachability=options.reachability,
         binary=options.binary,
     )
     remembered = book.load()
     voice.say("starting", f"peer id  {identity.peer_id}", peer_id=identity.peer_id)
     refusals = Refusals()
     async with open_daemon_host(identity, daemon) as host:
-        for address in await host.addresses():
-            voice.say("address", f"address  {address}", address=address)
+        told = _tell_addresses(await host.addresses(), (), voice)
         if not options.bootstrap and not remembered:
             voice.say("first", "no bootstrap address: this is the first peer of a network; give others an address")
         known = (*options.bootstrap, *(address for addresses in remembered.values() for address in addresses))
@@ -112,7 +114,7 @@ async def _run(identity: Identity, options: PeerOptions, book: AddressBook, voic
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_remember, peer, book)
-                    nursery.start_soon(_report, peer, voice)
+                    nursery.start_soon(_report, peer, voice, told)
                     nursery.start_soon(_report_refusals, refusals, voice)
                     if run is not None:
                         await _train(peer, run, options, memory_bytes, voice)
@@ -157,8 +159,16 @@ def save_addresses(peer: Peer, book: AddressBook) -> None:
         book.save(others)
 
 
-async def _report(peer: Peer, voice: Voice) -> None:
-    """Say who comes and goes, and why nobody can be reached while we are alone."""
+def _tell_addresses(addresses: Sequence[str], told: Sequence[str], voice: Voice) -> Sequence[str]:
+    """Say the addresses not told before; return those to compare with next time."""
+    for address in addresses:
+        if address not in told:
+            voice.say("address", f"address  {address}", address=address)
+    return tuple(addresses)
+
+
+async def _report(peer: Peer, voice: Voice, addresses: Sequence[str]) -> None:
+    """Say who comes and goes, why nobody can be reached while we are alone, and our addresses when they change."""
     shown: set[PeerId] = {peer.identity.peer_id}
     told: dict[str, str] = {}
     while True:
@@ -176,7 +186,9 @@ async def _report(peer: Peer, voice: Voice) -> None:
             if told.get(name) != reason:
                 voice.say("unreachable", f"cannot join through {name}: {reason}", candidate=name, reason=reason)
         told = dict(peer.joiner.failures)
-        with trio.move_on_after(5):  # failures to join do not change the view
+        if advert := peer.view.advert_of(peer.identity.peer_id):
+            addresses = _tell_addresses(advert.addresses, addresses, voice)
+        with trio.move_on_after(5):  # failures to join and our own addresses do not change the view
             await peer.view_changed()
         await trio.sleep(MIN_REPORT_INTERVAL_S)
 

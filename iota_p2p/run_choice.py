@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from iota_p2p.home import default_home
 from iota_p2p.network.host import Host
 from iota_p2p.run.discovery import discover_run
-from iota_p2p.run.spec import MAX_SPEC_BYTES, RunId, RunSpec
+from iota_p2p.run.run_files import SHARDS_NAME, SPEC_NAME, adopt_shards, keep_spec, read_spec
+from iota_p2p.run.spec import RunId, RunSpec
 from iota_p2p.voice import Voice
-from iota_p2p_crypto.errors import RemoteProtocolError, UserError
-
-SPEC_FILE_NAME = "run.spec"
+from iota_p2p_crypto.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,18 @@ class RunWish:
         epoch; its spec must be that of the run demanded, or of the home's last run, if there is any.
 
         Raises:
-            UserError: if a file holds no spec, or two of the three name different runs.
+            UserError: if two of the three name different runs, or shards of the run that the user named are missing.
+            MalformedError: if a file holds no spec.
         """
-        kept = self.home / SPEC_FILE_NAME
+        kept = self.home / SPEC_NAME
         given = None if self.run_file is None else read_spec(self.run_file)
         known = given or (read_spec(kept) if kept.exists() else None)
         if known is not None and self.run_id is not None and self.run_id != known.run_id:
             raise UserError(
                 f"expected run {self.run_id.hex()}, but {self.run_file or kept} is of run {known.run_id.hex()}"
             )
+        if given is not None:
+            adopt_shards(given, default_home() / SHARDS_NAME, self.home)
         run = None if known is None else ChosenRun(known)
         if addresses and given is None:
             run = await self._ask(host, addresses, self.run_id if known is None else known.run_id) or run
@@ -78,25 +81,3 @@ class RunWish:
 
         found = await discover_run(host, addresses, expected, report)
         return None if found is None else ChosenRun(*found)
-
-
-def read_spec(path: Path) -> RunSpec:
-    """Return the spec in a file; raises UserError if there is none."""
-    try:
-        with path.open("rb") as file:
-            return RunSpec.from_bytes(file.read(MAX_SPEC_BYTES + 1))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except RemoteProtocolError as error:
-        raise UserError(f"{path} is not a run made by 'iota-p2p run new': {error}") from error
-
-
-def keep_spec(path: Path, spec: RunSpec) -> None:
-    """Write a spec, whole or not at all; raises UserError if the home already has another run."""
-    if path.exists():
-        if read_spec(path).run_id != spec.run_id:
-            raise UserError(f"{path} is of another run: give this one its own --home")
-        return
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(spec.to_bytes())
-    temporary.replace(path)

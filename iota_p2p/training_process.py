@@ -11,6 +11,7 @@ import trio
 
 from iota_p2p.peer import Peer
 from iota_p2p.run.exchange import serve_run
+from iota_p2p.run.run_files import SHARDS_NAME
 from iota_p2p.run.shard_fetch import ShardProgress, fetch_shards
 from iota_p2p.run.shards import ShardStore
 from iota_p2p.run.spec import RunSpec
@@ -48,7 +49,7 @@ class TrainingProcess:
 
     async def run(self) -> None:
         """Serve the run to others, fetch its data, and train until cancelled."""
-        store = ShardStore(self.home / "shards")
+        store = ShardStore(self.home / SHARDS_NAME)
         streams = self.peer.network.streams
         await serve_run(streams, self.spec, store, self._epoch_now)
         await fetch_shards(streams, self._sources, self.spec, store, self._report_shards)

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from iota_p2p.cli import exit_codes
-from iota_p2p.cli.home import default_home, key_path
 from iota_p2p.doctor.finding import CHECKS, Finding, Status
+from iota_p2p.home import default_home, key_path
 
 
 def doctor(

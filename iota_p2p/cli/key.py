@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from iota_p2p.cli.home import ask_new_passphrase, ask_passphrase, key_path, read_passphrase
+from iota_p2p.home import key_path
 from iota_p2p.key_store import create_key, load_key, peer_id_of_key, read_key_file
+from iota_p2p.passphrase import ask_new_passphrase, ask_passphrase, read_passphrase
 from iota_p2p_crypto.errors import UserError
 from iota_p2p_crypto.identity import public_key_of
 

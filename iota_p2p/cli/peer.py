@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from iota_p2p.cli import exit_codes
-from iota_p2p.cli.home import default_home
+from iota_p2p.home import default_home
+from iota_p2p.network.daemon_config import Reachability
 
 
 def peer(
@@ -25,6 +26,9 @@ def peer(
         Path | None, typer.Option(help="Folder of the key and state.  [default: $IOTA_P2P_HOME or ~/.iota-p2p]")
     ] = None,
     relay: Annotated[bool, typer.Option("--relay", help="Relay for peers that cannot be dialled.")] = False,
+    reachability: Annotated[
+        Reachability, typer.Option(help="Whether others can dial this machine, where that is known beforehand.")
+    ] = Reachability.AUTO,
     passphrase_file: Annotated[
         Path | None, typer.Option(help="Read the key's passphrase from this file's first line.")
     ] = None,
@@ -63,6 +67,7 @@ def peer(
         listen=tuple(listen or ("/ip4/0.0.0.0/tcp/0",)),
         announce=tuple(announce or ()),
         relay=relay,
+        reachability=reachability,
         passphrase_file=passphrase_file,
         binary=p2pd,
         as_json=as_json,

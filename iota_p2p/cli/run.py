@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iota_p2p.cli.home import default_home
-from iota_p2p_crypto.errors import MalformedError, RemoteProtocolError, UserError
+from iota_p2p.home import default_home
+from iota_p2p_crypto.errors import UserError
 
 if TYPE_CHECKING:  # a verb imports what it needs when it runs
     from iota_p2p.run.shards import ShardStore
@@ -101,18 +101,10 @@ def _load(name: str) -> "RunPlan":
     """Return the spec in a file, or the plan in a config."""
     from iota_p2p.run.configs import find_config
     from iota_p2p.run.plan_file import load_plan
-    from iota_p2p.run.spec import MAX_SPEC_BYTES, RunSpec
+    from iota_p2p.run.run_files import read_spec
 
     path = find_config(name)
-    if path.suffix == ".toml":
-        return load_plan(path)
-    try:
-        with path.open("rb") as file:
-            return RunSpec.from_bytes(file.read(MAX_SPEC_BYTES + 1))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except RemoteProtocolError as error:
-        raise MalformedError(error.rule, f"{path} is no run's spec: {error}") from error
+    return load_plan(path) if path.suffix == ".toml" else read_spec(path)
 
 
 def _documents(

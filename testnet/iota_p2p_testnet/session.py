@@ -10,6 +10,7 @@ import trio
 
 from iota_p2p.cli import exit_codes
 from iota_p2p.home_lock import lock_home
+from iota_p2p.run.run_files import read_spec
 from iota_p2p.run.spec import RunSpec
 from iota_p2p_crypto.errors import UserError
 from iota_p2p_testnet.board import Board
@@ -18,7 +19,7 @@ from iota_p2p_testnet.kill_plan import KillPlan, parse_kill
 from iota_p2p_testnet.plain_view import PlainView
 from iota_p2p_testnet.summary import write_summary
 from iota_p2p_testnet.testnet import Ends, Verdict, View, run_testnet
-from iota_p2p_testnet.testnet_home import TestnetHome, read_spec
+from iota_p2p_testnet.testnet_home import TestnetHome
 from iota_p2p_testnet.wording import loss
 
 

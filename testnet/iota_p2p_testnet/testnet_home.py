@@ -4,24 +4,21 @@
 - `HOME/peers/01` and so on: each peer's own home, with its key, address book, shards, state and log.
 """
 
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
-from iota_p2p.cli.home import default_home
+from iota_p2p.home import default_home
 from iota_p2p.run import corpus
 from iota_p2p.run.configs import find_config
 from iota_p2p.run.founding import found_run
 from iota_p2p.run.plan_file import load_plan
+from iota_p2p.run.run_files import SHARDS_NAME, SPEC_NAME, adopt_shards, read_spec
 from iota_p2p.run.shards import ShardStore
-from iota_p2p.run.spec import MAX_SPEC_BYTES, RunPlan, RunSpec
+from iota_p2p.run.spec import RunPlan, RunSpec
 from iota_p2p.run.tokens import ByteTokenizer
-from iota_p2p_crypto.errors import MalformedError, RemoteProtocolError, UserError
+from iota_p2p_crypto.errors import UserError
 
-RUN_NAME = "run.spec"
-SHARDS_NAME = "shards"  # in a peer's home
 CONFIG_NAME = "tiny"
 
 
@@ -38,7 +35,7 @@ class TestnetHome:
     @property
     def run_file(self) -> Path:
         """The run's spec."""
-        return self.folder / RUN_NAME
+        return self.folder / SPEC_NAME
 
     def peer(self, number: int) -> Path:
         """Return the home of a peer."""
@@ -61,25 +58,9 @@ class TestnetHome:
     def adopt(self, path: Path) -> RunSpec:
         """Take a run that `iota-p2p run new` made: its spec, and its shards from the user's home to the first peer."""
         spec = read_spec(path)
-        source, store = ShardStore(default_home() / SHARDS_NAME), ShardStore(self.peer(1) / SHARDS_NAME)
-        for ref in (*spec.data.train, *spec.data.heldout):
-            if not store.has(ref):
-                if not source.has(ref):
-                    raise UserError(f"shard {ref.digest} of {path} is not in {source.folder}: set IOTA_P2P_HOME")
-                _link(source.folder / f"{ref.digest}.tokens", store.folder / f"{ref.digest}.tokens")
+        adopt_shards(spec, default_home() / SHARDS_NAME, self.peer(1))
         self.run_file.write_bytes(spec.to_bytes())
         return spec
-
-
-def read_spec(path: Path) -> RunSpec:
-    """Return the run in a file; raises UserError if it cannot be read, MalformedError if it is no run."""
-    try:
-        with path.open("rb") as file:
-            return RunSpec.from_bytes(file.read(MAX_SPEC_BYTES + 1))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except RemoteProtocolError as error:
-        raise MalformedError(error.rule, f"{path} is no run's spec: {error}") from error
 
 
 def with_stages(plan: RunPlan, stages: int) -> RunPlan:
@@ -95,11 +76,3 @@ def _documents(patterns: Sequence[str]) -> Iterable[str]:
     if not patterns:
         return corpus.standard_library()
     return chain.from_iterable([corpus.files(pattern) for pattern in patterns])
-
-
-def _link(source: Path, target: Path) -> None:
-    """Put a shard in place without copying it if the disk allows: shards are never written to again."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -1,24 +1,12 @@
-"""Where a peer keeps its files, and how its passphrase is asked for."""
+"""How the passphrase of a key is asked for, or read from a file."""
 
-import os
 from pathlib import Path
 
 import typer
 
 from iota_p2p_crypto.errors import UserError
 
-KEY_FILE_NAME = "identity.pem"
 MAX_PASSPHRASE_BYTES = 1024  # nobody types more; a wrong path does not read a whole disk
-
-
-def default_home() -> Path:
-    """Return IOTA_P2P_HOME if it is set, else ~/.iota-p2p; the only environment variable we read."""
-    return Path(os.environ.get("IOTA_P2P_HOME") or Path.home() / ".iota-p2p")
-
-
-def key_path(home: Path | None) -> Path:
-    """Return the path of the identity key in a home folder."""
-    return (home or default_home()) / KEY_FILE_NAME
 
 
 def read_passphrase(file: Path) -> bytes:
