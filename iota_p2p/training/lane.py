@@ -58,6 +58,10 @@ class Lane(ABC):
         `order` breaks ties among those of one priority that wait at the same time, before arrival does.
         """
 
+    @abstractmethod
+    async def beside(self, work: Callable[[], T]) -> T:
+        """Do what takes long but not the device, such as writing to disk, without waiting for a turn."""
+
     @asynccontextmanager
     async def _turn(self, priority: Priority, order: tuple[int, ...]) -> AsyncIterator[None]:
         self._arrivals += 1
@@ -125,6 +129,10 @@ class ThreadLane(Lane):
             finally:
                 self.busy_s += trio.current_time() - start_s
 
+    async def beside(self, work: Callable[[], T]) -> T:
+        """See `Lane.beside`."""
+        return await trio.to_thread.run_sync(work)
+
 
 class SimulatedLane(Lane):
     """A lane on the virtual clock: work is done at once and then takes `cost_s` of virtual time.
@@ -147,6 +155,11 @@ class SimulatedLane(Lane):
             self.busy_s += cost_s
             await trio.sleep(cost_s)
             return result
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """See `Lane.beside`; takes no virtual time."""
+        await trio.lowlevel.checkpoint()
+        return work()
 
     async def _arrived(self) -> None:
         await trio.sleep(self.TICK_S)

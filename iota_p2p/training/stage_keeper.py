@@ -24,9 +24,9 @@ from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.advert import StageOffer
-from iota_p2p_protocols.rebalance import Candidate, Held, StageNeeds, SwarmView
+from iota_p2p_protocols.rebalance import Candidate, Held, StageNeeds, Stages, SwarmView
 from iota_p2p_protocols.selection import candidate_of, choose_stages
-from iota_p2p_protocols.selection_plan import Choice
+from iota_p2p_protocols.selection_plan import Choice, name_stages
 
 # How often we look; steps happen once in `selection.ROUND_S` but arrivals and emergencies at once.
 LOOK_EVERY_S = 1.0
@@ -51,6 +51,8 @@ class StageKeeper:
         tokens_per_s: our measured speed on a stage of cost 1.
         memory_bytes: what we give to the run.
         device: torch's name of it.
+        pinned: stages to hold whatever the others do; None chooses.
+        on_change: told in words when a stage was taken or let go.
         reason: why we hold what we hold, for people.
     """
 
@@ -62,6 +64,7 @@ class StageKeeper:
     tokens_per_s: int
     memory_bytes: int
     device: str = "cpu"
+    pinned: Stages | None = None
     on_change: Callable[[str], None] = lambda _: None
     reason: str = ""
     _since_s: dict[int, float] = field(default_factory=dict)
@@ -80,6 +83,8 @@ class StageKeeper:
             await trio.sleep(LOOK_EVERY_S)
 
     def _choose(self) -> Choice:
+        if self.pinned is not None:
+            return Choice(self.pinned, "keep", f"keep {name_stages(self.pinned)}: pinned")
         view, me = self.membership.member.view, self.share.identity.peer_id
         now_s = self.membership.member.clock()
         others = []
@@ -162,7 +167,7 @@ class StageKeeper:
 
     async def _saved(self, stage: int) -> StageState | None:
         try:
-            return await trio.to_thread.run_sync(self.files.load, stage)
+            return await self.share.lane.beside(partial(self.files.load, stage))
         except DamagedStateError as error:
             _log.warning("saved state set aside", extra={"stage": stage, "reason": str(error)})
             return None

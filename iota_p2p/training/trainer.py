@@ -31,7 +31,7 @@ from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.activation import ActivationTerms
 from iota_p2p_protocols.errors import RemoteProtocolError
 from iota_p2p_protocols.ids import ACTIVATION
-from iota_p2p_protocols.rebalance import StageNeeds
+from iota_p2p_protocols.rebalance import StageNeeds, Stages
 
 SAVE_EVERY_S = 30.0
 # Saving on the way out must not hold up Ctrl-C, which promises 3 s for everything.
@@ -52,6 +52,7 @@ class TrainerConfig:
         memory_bytes: what it gives.
         device: torch's name of where it computes.
         epoch: in which the network is, as far as we know.
+        pinned: the stages to hold whatever the others do; None chooses them.
     """
 
     store: ShardStore
@@ -61,6 +62,7 @@ class TrainerConfig:
     memory_bytes: int
     device: str = "cpu"
     epoch: int = 0
+    pinned: Stages | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Trainer:
             if state is None:
                 continue
             try:
-                await trio.to_thread.run_sync(self.files.save, state)
+                await self.share.lane.beside(partial(self.files.save, state))
             except StateNotSavedError as error:
                 _log.warning("state not saved", extra={"stage": stage, "reason": str(error)})
 
@@ -163,6 +165,7 @@ def _compose(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Trainer:
         tokens_per_s=config.tokens_per_s,
         memory_bytes=config.memory_bytes,
         device=config.device,
+        pinned=config.pinned,
     )
     inference = Inference(share, peer.network.streams, member.rng("inference"))
 
