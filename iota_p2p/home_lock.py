@@ -1,6 +1,7 @@
 """One process per home folder: two peers with one identity and one log would fight over both."""
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from iota_p2p_crypto.errors import UserError
 
 LOCK_FILE_NAME = "lock"
+_ATTEMPTS, _PAUSE_S = 4, 0.05
 
 
 @contextmanager
@@ -25,7 +27,7 @@ def lock_home(home: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot use the home folder {home}: {error.strerror}") from error
     with file:
-        if not _try_lock(file.fileno()):
+        if not _lock_soon(file.fileno()):
             raise UserError(f"another peer is running in {home}: stop it, or give this one its own --home")
         yield
 
@@ -37,6 +39,15 @@ def is_home_locked(home: Path) -> bool:
             return not _try_lock(file.fileno())
     except FileNotFoundError:
         return False
+
+
+def _lock_soon(descriptor: int) -> bool:
+    """Try a few times: `is_home_locked` of another process holds the lock for a moment."""
+    for _ in range(_ATTEMPTS):
+        if _try_lock(descriptor):
+            return True
+        time.sleep(_PAUSE_S)
+    return False
 
 
 def _try_lock(descriptor: int) -> bool:

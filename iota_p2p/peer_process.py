@@ -1,5 +1,6 @@
 """The process of a peer: home folder, key, daemon, signals, and what it tells its user."""
 
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_crypto.keyfile import PassphraseError
 from iota_p2p_protocols.advert import Capacity
 from iota_p2p_protocols.ids import NO_RUN
+
+_log = logging.getLogger(__name__)
 
 ADDRESS_BOOK_NAME = "peers.json"
 REMEMBER_EVERY_S = 60.0
@@ -155,8 +158,12 @@ def save_addresses(peer: Peer, book: AddressBook) -> None:
         for peer_id, advert in adverts.items()
         if advert is not None and advert.addresses and peer_id != peer.identity.peer_id
     }
-    if others:
+    if not others:
+        return
+    try:
         book.save(others)
+    except OSError as error:  # a hint for the next start is not worth a running peer
+        _log.warning("the address book was not saved: %s", error.strerror)
 
 
 def _tell_addresses(addresses: Sequence[str], told: Sequence[str], voice: Voice) -> Sequence[str]:

@@ -1,6 +1,6 @@
 """Watching: we hold a line to our ring successors, and say so when one goes dead.
 
-The line is a `watch` call that the watched peer answers only when it leaves. Its end tells us of a crash within a
+The line is a `watch` call that the watched peer never answers. Its end tells us of a crash within a
 round trip; a hung or cut-off peer is found by the exchanges of `membership`, which go to watched peers most often.
 """
 

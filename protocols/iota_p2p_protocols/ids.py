@@ -58,10 +58,8 @@ class TopicSpec:
 
 # Who are you, what do you speak, what time is it: two small envelopes.
 HELLO = ProtocolSpec(id="/iota-p2p/hello/1", max_header_bytes=4 * _KIB)
-# Are you alive: a nonce each way.
-PING = ProtocolSpec(id="/iota-p2p/ping/1", max_header_bytes=1 * _KIB)
-# Stay on the line: a request that is answered only when the callee leaves in good order. The end of the stream
-# without an answer is how a watcher hears at once that a peer has died.
+# Stay on the line: a request that is not answered while the callee lives. The end of the stream is how a watcher
+# hears at once that a peer has died.
 WATCH = ProtocolSpec(id="/iota-p2p/watch/1", max_header_bytes=1 * _KIB)
 # What do you believe: a digest of the view, then adverts and absences the other lacks. One answer holds at most
 # 1,024 entries of some 400 bytes; larger views take several exchanges.
@@ -91,7 +89,6 @@ PROTOCOLS: tuple[ProtocolSpec, ...] = (
     DIAL_BACK,
     HELLO,
     INFERENCE,
-    PING,
     RUN_SPEC,
     SHARD,
     STATE,

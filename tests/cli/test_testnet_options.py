@@ -121,7 +121,7 @@ def test_adopt__says_where_it_looked_when_a_shard_is_missing(
     home: TestnetHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IOTA_P2P_HOME", str(tmp_path / "empty"))
-    with pytest.raises(UserError, match=r"is not in .*empty/shards"):
+    with pytest.raises(UserError, match=r"neither in .*other.* nor in .*empty/shards"):
         TestnetHome(tmp_path / "other", tmp_path).adopt(home.run_file)
 
 
