@@ -5,7 +5,8 @@
 A boundary is `kind[:width[:bits]]`. Two rows are always there: `none`, the uncompressed base, tuned with the rest, and
 `control`, the last stage's layers alone without any pipeline: what a boundary that lets nothing through would give.
 Every row trains the same layers on the same windows of the Python standard library with the same optimizer, through
-the very bytes that peers exchange. Finished (row, seed) pairs are kept in a file and not run again.
+the very bytes that peers exchange. Finished (row, seed) pairs are kept in
+bench/results/boundary.jsonl and not run again: delete it after a change of the code.
 """
 
 import argparse
@@ -126,7 +127,7 @@ def run_job(job: Job, train: Windows, heldout: Windows) -> dict[str, Any]:
     """Train one row and return its line of the results file."""
     plan = job.plan()
     stages = [StageCompute(plan, index, seed=job.seed) for index in range(plan.model.num_stages)]
-    started = time.perf_counter()
+    started = time.process_time()
     curve: list[tuple[int, float]] = []
     tokens_sent = bytes_forward = bytes_backward = 0
     for step in range(job.num_steps):
@@ -147,7 +148,7 @@ def run_job(job: Job, train: Windows, heldout: Windows) -> dict[str, Any]:
         "validation": validate(stages, heldout),
         "ratio_forward": raw / bytes_forward if bytes_forward else None,
         "ratio_backward": raw / bytes_backward if bytes_backward else None,
-        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - started,
         "curve": curve,
     }
 
@@ -162,7 +163,7 @@ def finished(path: Path) -> dict[str, dict[str, Any]]:
 
 def table_of(results: list[dict[str, Any]], rows: list[str]) -> Table:
     """Return the table: losses per seed, and the mean gap to the uncompressed base over the seeds both have."""
-    table = Table("boundary", "forward", "backward", "nats/byte by seed", "gap", "s/run")
+    table = Table("boundary", "forward", "backward", "nats/byte by seed", "gap", "CPU-s/run")
     base = {line["seed"]: line["validation"] for line in results if line["row"] == "none"}
     for row in rows:
         lines = sorted((line for line in results if line["row"] == row), key=lambda line: line["seed"])
@@ -172,7 +173,7 @@ def table_of(results: list[dict[str, Any]], rows: list[str]) -> Table:
         ratios = [f"{ratio:.1f}x" if (ratio := lines[0][f"ratio_{way}"]) else "-" for way in ("forward", "backward")]
         losses = ", ".join(f"{line['validation']:.3f}" for line in lines)
         gap = f"{mean(gaps):+.3f}" if gaps else "?"
-        table.add_row(row, *ratios, losses, gap, f"{mean(line['seconds'] for line in lines):.0f}")
+        table.add_row(row, *ratios, losses, gap, f"{mean(line['cpu_seconds'] for line in lines):.0f}")
     return table
 
 
@@ -218,7 +219,7 @@ def main() -> None:
     for job in jobs:
         if job.key not in finished(path):
             result = run_job(job, train, heldout)
-            console.log(f"{job.row} seed {job.seed}: {result['validation']:.3f} in {result['seconds']:.0f} s")
+            console.log(f"{job.row} seed {job.seed}: {result['validation']:.3f} in {result['cpu_seconds']:.0f} CPU-s")
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result) + "\n")
     done = finished(path)

@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from iota_p2p.cli import doctor, exit_codes, inspect, key, peer, peers, run
+from iota_p2p.cli import doctor, exit_codes, generate, inspect, key, peer, peers, run
 from iota_p2p_crypto.errors import (
     IotaError,
     LocalProtocolError,
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.add_typer(key.app, name="key")
 app.add_typer(run.app, name="run")
 app.command(name="doctor")(doctor.doctor)
+app.command(name="generate")(generate.generate)
 app.command(name="inspect")(inspect.inspect)
 app.command(name="peer")(peer.peer)
 app.command(name="peers")(peers.peers)

@@ -56,12 +56,11 @@ class Comparer:
         """Compare until cancelled."""
         rng = self.member.rng("exchanges")
         while True:
-            pause_s = self._pace.value * rng.uniform(0.7, 1.3)
             if self._pace is Pace.CALM:
-                with trio.move_on_after(pause_s):
+                with trio.move_on_after(self._pause_s(rng)):
                     await self._woken.wait()
-            else:
-                await trio.sleep(pause_s)
+            if self._pace is not Pace.CALM:
+                await trio.sleep(self._pause_s(rng))  # also when woken: who woke us may still change our view
             self._woken = trio.Event()
             with self.member.noting_changes():
                 self.member.view.forget_expired(self.member.clock())
@@ -70,6 +69,9 @@ class Comparer:
             if partner is not None:
                 after = await self._compare_with(partner, before)
                 self._pace = min(self._pace, after, key=lambda pace: pace.value)  # others may have woken us meanwhile
+
+    def _pause_s(self, rng: Random) -> float:
+        return self._pace.value * rng.uniform(0.7, 1.3)
 
     def _wake(self, found: Found) -> None:
         wanted = Pace.HEALING if found is Found.RETURNED else Pace.HOT

@@ -56,6 +56,20 @@ def normal(std: float) -> Start:
     return draw
 
 
+def around_one(std: float) -> Start:
+    """Start from rows around one: each is a draw of its own plus a draw common to all, both of this deviation.
+
+    For tables of token vectors. Without a common part a token's vector says nothing but the token, and queries and
+    keys must first learn a direction that all tokens share before attention can go by position (decision 0105).
+    """
+
+    def draw(seed: int, name: str, shape: tuple[int, int]) -> FloatArray:
+        common = standard(seed, f"{name}.common", shape[1])
+        return (standard(seed, name, shape[0] * shape[1]).reshape(shape) + common) * np.float32(std)
+
+    return draw
+
+
 def orthonormal(frame: str, scale: float, *, transposed: bool = False) -> Start:
     """Start from `scale` times the orthonormal frame of that name, which needs R >= C (R <= C if transposed)."""
 
@@ -120,7 +134,7 @@ class Table(nn.Embedding, Seeded):
     """One learned vector per token, left unset until `fill`."""
 
     def __init__(self, vocab_size: int, width: int, std: float) -> None:
-        self.start = normal(std)
+        self.start = around_one(std)
         super().__init__(vocab_size, width)
 
     def reset_parameters(self) -> None:

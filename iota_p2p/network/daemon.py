@@ -230,8 +230,7 @@ class DaemonHost:
     def _explained(self, peer_id: PeerId, error: PeerUnavailableError) -> PeerUnavailableError:
         """Return the error; if the daemon only says that it has lately tried in vain, what came of that."""
         if _BACKOFF in str(error):
-            reason = self._dial_failures.get(peer_id)
-            return error if reason is None else PeerUnavailableError(f"{reason} (a moment ago)")
+            return PeerUnavailableError(self._dial_failures.get(peer_id, str(error)))
         self._dial_failures[peer_id] = str(error)
         if len(self._dial_failures) > _MAX_REDIALS:
             self._dial_failures.pop(next(iter(self._dial_failures)))

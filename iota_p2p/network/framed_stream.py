@@ -10,6 +10,9 @@ from iota_p2p_protocols.ids import ProtocolSpec
 
 # One read of a payload: large enough that Python's cost per read does not count.
 _READ_BYTES = 2**20
+# A payload up to here goes out in one piece with its head, and a small frame comes in with one read: each piece wakes
+# two daemons and two event loops (a fifth of a 1 KiB call's CPU).
+_SMALL_BYTES = 16 * 2**10
 
 
 class SlowPeerError(RemoteProtocolError):
@@ -31,11 +34,12 @@ class FramedStream:
         self._limits = limits
         self._decoder = FrameDecoder(max_header_bytes=spec.max_header_bytes, max_payload_bytes=spec.max_payload_bytes)
         self._frame: Frame | None = None  # complete, not yet taken
+        self._ahead = b""  # read, not yet decoded
 
     @property
     def untouched(self) -> bool:
         """True if no byte of the frame that we wait for has come."""
-        return self._decoder.idle and self._frame is None
+        return self._decoder.idle and self._frame is None and not self._ahead
 
     async def send(self, frame: Frame) -> None:
         """Send a frame, waiting for as long as the other side does not read."""
@@ -46,8 +50,10 @@ class FramedStream:
             max_payload_bytes=self._spec.max_payload_bytes,
         )
         self._traffic.header_bytes += len(head)
-        await self._stream.send_all(head)
-        if payload:
+        if len(payload) <= _SMALL_BYTES:
+            await self._stream.send_all(head + payload)
+        else:
+            await self._stream.send_all(head)
             await self._stream.send_all(payload)
 
     async def send_in_time(self, frame: Frame) -> None:
@@ -94,7 +100,7 @@ class FramedStream:
     async def wait_until_gone(self) -> None:
         """Return when the other side closes or breaks the stream; a byte from it breaks a rule."""
         try:
-            early = await self._stream.receive_some(1)
+            early = self._ahead or await self._stream.receive_some(1)
         except trio.BrokenResourceError:
             return
         if early:
@@ -108,10 +114,14 @@ class FramedStream:
         return self._limits.grace_s + size_bytes / self._limits.min_bytes_per_s
 
     async def _read(self) -> bool:
-        data = await self._stream.receive_some(min(self._decoder.wanted, _READ_BYTES))
+        """Decode up to the next border of a frame's parts; return False at the end of the stream."""
+        wanted_bytes = self._decoder.wanted
+        if not self._ahead:
+            self._ahead = bytes(await self._stream.receive_some(min(max(wanted_bytes, _SMALL_BYTES), _READ_BYTES)))
+        data, self._ahead = self._ahead[:wanted_bytes], self._ahead[wanted_bytes:]
         frames = self._decoder.feed(data)
         if frames:
-            self._frame = frames[0]  # we ask for no more than one frame's bytes
+            self._frame = frames[0]  # what is decoded never goes past one frame
         return bool(data)
 
     async def _read_more(self) -> None:

@@ -5,17 +5,21 @@ only when every other task is blocked, so all that was submitted since the last 
 together. Events run ordered by (when, phase of submission, key), and a key is made of what the event *is*: peer
 ids, topic, checksum. Two runs whose tasks do the same things therefore run the same events in the same order,
 although trio shuffles its tasks.
+
+Two events of one instant that wake tasks of the same host would leave it to trio which of them acts first. Between
+such two the queue waits until everybody is blocked again; events that wake different hosts need no such pause.
 """
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from iota_p2p_crypto.errors import PeerUnavailableError
+from iota_p2p_crypto.identity import PeerId
 
 Key = tuple[str, ...]
 T = TypeVar("T")
@@ -37,6 +41,7 @@ class _Event(NamedTuple):
     key: Key
     number: int  # of no meaning: unique, so that two events are never compared by what they do
     action: Callable[[], None]
+    wakes: Collection[PeerId] | None
 
 
 class EventQueue:
@@ -64,14 +69,21 @@ class EventQueue:
         ticks = math.ceil((now_s + delay_s - self._start_s) / self._tick_s - 1e-6)
         return max(now_s, self._start_s + ticks * self._tick_s)
 
-    def submit(self, delay_s: float, key: Key, action: Callable[[], None]) -> None:
-        """Run `action` in `delay_s`, as `due_s` rounds it."""
-        self.submit_at(self.due_s(delay_s), key, action)
+    def submit(
+        self, delay_s: float, key: Key, action: Callable[[], None], wakes: Collection[PeerId] | None = None
+    ) -> None:
+        """Run `action` in `delay_s`, as `due_s` rounds it; see `submit_at`."""
+        self.submit_at(self.due_s(delay_s), key, action, wakes)
 
-    def submit_at(self, due_s: float, key: Key, action: Callable[[], None]) -> None:
-        """Run `action` at a time that `due_s` returned."""
+    def submit_at(
+        self, due_s: float, key: Key, action: Callable[[], None], wakes: Collection[PeerId] | None = None
+    ) -> None:
+        """Run `action` at a time that `due_s` returned.
+
+        `wakes` names the hosts whose tasks it can wake; None stands for any.
+        """
         self._number += 1
-        event = _Event(due_s, self._phase, key, self._number, action)
+        event = _Event(due_s, self._phase, key, self._number, action, wakes)
         heapq.heappush(self._heap, event)
         if self._heap[0] is event:
             self._sleep.cancel()
@@ -95,8 +107,19 @@ class EventQueue:
             # What the events submit belongs to the next phase, even if it is due at once.
             while self._heap and self._heap[0].due_s <= now_s:
                 due.append(heapq.heappop(self._heap))
-            for event in due:
-                event.action()
+            await self._run_all(due)
+
+    async def _run_all(self, due: Iterable[_Event]) -> None:
+        """Run the events of one phase, pausing before one that wakes a host woken since the last pause."""
+        woken: set[PeerId] = set()
+        anybody = False
+        for event in due:
+            if anybody or (woken if event.wakes is None else not woken.isdisjoint(event.wakes)):
+                await wait_all_tasks_blocked()
+                woken.clear()
+            event.action()
+            anybody = event.wakes is None
+            woken.update(event.wakes or ())
 
 
 class Request(Generic[T]):

@@ -120,7 +120,7 @@ class Mesh:
             together.setdefault(self._events.due_s(delay_s), []).append(peer_id)
         for due_s, peer_ids in together.items():
             deliver = partial(self._deliver, topic, message, peer_ids)
-            self._events.submit_at(due_s, (topic, message.author, digest), deliver)
+            self._events.submit_at(due_s, (topic, message.author, digest), deliver, peer_ids)
 
     def _deliver(self, topic: str, message: GossipMessage, peer_ids: Sequence[PeerId]) -> None:
         for peer_id in filter(self._hears, peer_ids):

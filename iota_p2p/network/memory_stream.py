@@ -61,7 +61,7 @@ class Flow:
         else:
             self.closed_by_writer = True
         if not self._outbox:
-            self._submit(0, self._transmit)
+            self._submit(0, self._transmit, ())
         self._outbox.append(segment)
 
     def break_off(self) -> None:
@@ -90,12 +90,12 @@ class Flow:
             left_at_s = self._links.leave_at_s(self.source, size_bytes, now_s)
             crossing_s = self._links.cross_s(self.source, self.target, self._label, self._history, index)
             self._in_order_s = max(self._in_order_s, left_at_s + crossing_s)
-            self._submit(self._in_order_s - now_s, partial(self._arrive, segment))
+            self._submit(self._in_order_s - now_s, partial(self._arrive, segment), (self.target,))
 
-    def _submit(self, delay_s: float, action: Callable[[], None]) -> None:
+    def _submit(self, delay_s: float, action: Callable[[], None], wakes: tuple[PeerId, ...]) -> None:
         # Segments of one flow that fall due together were submitted under one history: they stay in order.
         key = (self.source, self.target, self._label, str(self._history))
-        self._events.submit(delay_s, key, action)
+        self._events.submit(delay_s, key, action, wakes)
 
     def _arrive(self, segment: _Segment) -> None:
         if self.broken:
@@ -109,7 +109,7 @@ class Flow:
         if in_at_s <= now_s and self._num_coming_in == 1:
             self._deliver(segment)
         else:
-            self._submit(in_at_s - now_s, partial(self._deliver, segment))
+            self._submit(in_at_s - now_s, partial(self._deliver, segment), (self.target,))
 
     def _deliver(self, segment: _Segment) -> None:
         self._num_coming_in -= 1

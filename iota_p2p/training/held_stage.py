@@ -11,7 +11,10 @@ from iota_p2p.model.compute import Held, StageCompute
 from iota_p2p.run.data import RunData
 from iota_p2p.run.spec import RunSpec
 from iota_p2p_protocols.chain import StageInput
-from iota_p2p_protocols.work_log import Backward, Forward, InnerStep, WorkLog
+from iota_p2p_protocols.work_log import MAX_ENTRIES, Backward, Forward, InnerStep, WorkLog
+
+# What one more microbatch may add to the log: its forward, that again in the next epoch, its backward, a step.
+_ENTRIES_PER_MICROBATCH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,10 @@ class HeldStage:
         self.compute.weights_changed()
         self._since_step = 0
         self._steps_in_epoch = 0
+
+    def has_room(self, under_way: int) -> bool:
+        """Return whether this epoch's log can take one more microbatch besides those under way."""
+        return len(self.log) + _ENTRIES_PER_MICROBATCH * (under_way + 1) <= MAX_ENTRIES
 
     def forward(self, work: StageInput, payload: bytes | None) -> Passed:
         """Run a microbatch forward; raises as `StageCompute.forward`."""

@@ -4,6 +4,7 @@ They run on the lane's lowest priority, so that they take only what training lea
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -30,6 +31,7 @@ from iota_p2p_protocols.loss_record import MAX_LOSS_MICRONATS, MICRONATS_PER_NAT
 
 # One replica has this long for everything behind it; training goes first everywhere, so it is generous.
 CALL_TIMEOUT_S = 30.0
+LOGIT_BYTES = 4
 
 _log = logging.getLogger(__name__)
 
@@ -42,11 +44,13 @@ class Inference:
         share: the stages we hold.
         streams: how the next stage is called.
         rng: which replica; nobody audits these.
+        offence: told of every peer whose answer broke a rule.
     """
 
     share: WorkShare
     streams: Streams
     rng: Random
+    offence: Callable[[PeerId, RemoteProtocolError], None]
 
     async def serve(self) -> None:
         """Answer others from now on."""
@@ -59,18 +63,12 @@ class Inference:
             PeerUnavailableError: if some stage cannot be reached now.
         """
         response = await self._ask(HeldoutRequest(heldout=index, stage=0), b"")
-        answer = InferenceResponse.from_fields(response.header)
-        if answer.kind != "loss" or answer.loss_micronats > MAX_LOSS_MICRONATS:
-            raise MalformedError("inference-loss", f"expected a loss, got {answer}")
-        return answer.loss_micronats / MICRONATS_PER_NAT
+        return InferenceResponse.from_fields(response.header).loss_micronats / MICRONATS_PER_NAT
 
     async def next_logits(self, tokens: list[int]) -> torch.Tensor:
         """Return the logits, V, of the token after `tokens`; raises PeerUnavailableError as `heldout_loss`."""
         response = await self._ask(PromptRequest(tokens=pack_tokens(tokens), stage=0), b"")
-        logits_V = torch.frombuffer(bytearray(response.payload), dtype=torch.float32)
-        if logits_V.shape != (self.share.spec.model.vocab_size,) or not bool(logits_V.isfinite().all()):
-            raise MalformedError("inference-logits", f"expected finite logits, got shape {tuple(logits_V.shape)}")
-        return logits_V
+        return torch.frombuffer(bytearray(response.payload), dtype=torch.float32)
 
     async def _answer(self, caller: PeerId, request: Request) -> Response:  # noqa: ARG002 - anybody may ask
         header = parse_request(request.header)
@@ -80,6 +78,9 @@ class Inference:
         stage = self.share.stages.get(header.stage)
         if stage is None:
             raise RefusedError("no-such-stage", f"expected a stage we hold, got {header.stage}")
+        # [inference-payload] an activation comes to every stage but the first, whose length `evaluate` checks
+        if bool(payload) != (header.stage > 0):
+            raise MalformedError("inference-payload", f"expected a payload after stage 0, got {len(payload)} bytes")
         window_BT1 = self._window(header)
         run = partial(stage.evaluate, window_BT1, payload or None, logits=isinstance(header, PromptRequest))
         try:
@@ -89,6 +90,8 @@ class Inference:
         if isinstance(result, bytes):
             return await self._ask(header.model_copy(update={"stage": header.stage + 1}), result)
         if isinstance(result, torch.Tensor):
+            if not bool(result.isfinite().all()):
+                raise RefusedError("no-loss", "expected finite logits, got some that are not")
             return Response(InferenceResponse(kind="logits").to_fields(), result.float().cpu().numpy().tobytes())
         loss = loss_micronats(result)
         if loss is None:
@@ -96,18 +99,43 @@ class Inference:
         return Response(InferenceResponse(kind="loss", loss_micronats=loss).to_fields())
 
     async def _ask(self, header: HeldoutRequest | PromptRequest, payload: bytes) -> Response:
-        """Ask the replicas of a stage in random order until one answers."""
-        replicas = list(self.share.routes.replicas(header.stage))
+        """Ask the replicas of a stage in random order until one answers; the answer has been checked.
+
+        Everybody on the way back checks it, so that nobody is blamed for what was passed on.
+        """
+        replicas = sorted(self.share.routes.replicas(header.stage))
         self.rng.shuffle(replicas)
         for callee in replicas:
             try:
                 with trio.fail_after(CALL_TIMEOUT_S):
                     if callee == self.share.identity.peer_id:
                         return await self._work_on(header, payload)
-                    return await self.streams.call(callee, INFERENCE, Request(header.to_fields(), payload))
+                    response = await self.streams.call(callee, INFERENCE, Request(header.to_fields(), payload))
             except (trio.TooSlowError, PeerUnavailableError, RefusedError, RemoteProtocolError) as error:
                 _log.debug("inference failed", extra={"stage": header.stage, "peer": callee, "reason": str(error)})
+                continue
+            try:
+                self._check(header, response)
+            except RemoteProtocolError as error:
+                self.offence(callee, error)
+                continue
+            return response
         raise PeerUnavailableError(f"none of {len(replicas)} replicas of stage {header.stage} answered")
+
+    def _check(self, header: HeldoutRequest | PromptRequest, response: Response) -> None:
+        """Check that an answer is one to what was asked; raises MalformedError."""
+        answer = InferenceResponse.from_fields(response.header)
+        if isinstance(header, HeldoutRequest):
+            # [inference-loss] it is a loss that there can be
+            if answer.kind != "loss" or answer.loss_micronats > MAX_LOSS_MICRONATS or response.payload:
+                raise MalformedError("inference-loss", f"expected a loss, got {answer}")
+            return
+        # [inference-logits] it is one finite number for each token of the vocabulary
+        expected = LOGIT_BYTES * self.share.spec.model.vocab_size
+        if answer.kind != "logits" or len(response.payload) != expected:
+            raise MalformedError("inference-logits", f"expected {expected} bytes, got {len(response.payload)}")
+        if not bool(torch.frombuffer(bytearray(response.payload), dtype=torch.float32).isfinite().all()):
+            raise MalformedError("inference-logits", "expected finite logits, got some that are not")
 
     def _window(self, header: HeldoutRequest | PromptRequest) -> torch.Tensor:
         """Return the tokens, B x (T+1); a prompt's last one is a label that nobody looks at."""

@@ -153,7 +153,8 @@ class SimulatedLane(Lane):
             result = work()
             cost_s = self._cost_s(priority)
             self.busy_s += cost_s
-            await trio.sleep(cost_s)
+            with trio.CancelScope(shield=True):  # like a thread's: work that has begun is finished and returned
+                await trio.sleep(cost_s)
             return result
 
     async def beside(self, work: Callable[[], T]) -> T:

@@ -36,6 +36,9 @@ from iota_p2p_protocols.routing import draw_order
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 1.0
 # A replica that broke a rule is not called again for this long, whatever the draw says.
 SHUN_S = 60.0
+# One that did not answer in time, or not at all, comes after all others for this long. It may be behind it who is
+# slow, so it is no more than that; and a whole stage that is slow is still called.
+PASS_OVER_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class Pathway:
     local: LocalCall | None = None
     _patience: dict[int, Patience] = field(default_factory=dict)
     _shunned_until_s: dict[PeerId, float] = field(default_factory=dict)
+    _passed_until_s: dict[PeerId, float] = field(default_factory=dict)
 
     async def call_next(
         self, work: StageInput, payload: bytes, check_gradient: Callable[[bytes], None]
@@ -95,8 +99,11 @@ class Pathway:
     def _order(self, work: StageInput, stage: int) -> list[PeerId]:
         seed = epoch_seed(self.share.terms.run_id, work.microbatch.epoch)
         draw = draw_order(seed, work.digest, stage, self.share.routes.replicas(stage))
-        now_s = trio.current_time()
-        return [peer_id for peer_id in draw.order if self._shunned_until_s.get(peer_id, now_s) <= now_s]
+        for until_s in (self._shunned_until_s, self._passed_until_s):
+            for peer_id in [peer_id for peer_id, end_s in until_s.items() if end_s <= trio.current_time()]:
+                del until_s[peer_id]
+        wanted = [peer_id for peer_id in draw.order if peer_id not in self._shunned_until_s]
+        return sorted(wanted, key=lambda peer_id: peer_id in self._passed_until_s)  # which keeps the draw's order
 
     async def _try(
         self,
@@ -107,27 +114,55 @@ class Pathway:
         check_gradient: Callable[[bytes], None],
     ) -> tuple[bytes, bytes] | None:
         """Call one replica; None if it was to no avail, for whatever reason."""
-        patience = self._patience.setdefault(request.stage, Patience())
         start_s = trio.current_time()
+        response = await self._reach(callee, request, payload)
+        if response is None:
+            return None
         try:
-            with trio.fail_after(patience.timeout_s()):
-                response = await self._call(callee, request, payload)
             gradient = bytes(response.payload)
             answered = self._check(response, gradient, callee, request, work)
             check_gradient(gradient)
-        except (trio.TooSlowError, PeerUnavailableError, RefusedError, DeclinedError) as error:
-            if isinstance(error, trio.TooSlowError):
-                patience.record(trio.current_time() - start_s)
-            _log.debug("stage not reached", extra={"stage": request.stage, "peer": callee, "reason": str(error)})
+        except DeclinedError as error:
+            _log.debug("declined", extra={"stage": request.stage, "peer": callee, "reason": str(error)})
             return None
         except RemoteProtocolError as error:
             self._shunned_until_s[callee] = trio.current_time() + SHUN_S
             self.offence(callee, error)
             return None
-        patience.record(trio.current_time() - start_s)
+        self._patience[request.stage].record(trio.current_time() - start_s)
         self.share.waiting_for = ""
         self.share.payloads.add(self.share.epoch, gradient)
         return gradient, answered.record.envelope_bytes
+
+    async def _reach(self, callee: PeerId, request: ActivationRequest, payload: bytes) -> Response | None:
+        """Return what a replica answered, or None if it did not, or not in time."""
+        patience = self._patience.setdefault(request.stage, Patience())
+        start_s = trio.current_time()
+        answered = False
+        try:
+            with trio.fail_after(patience.timeout_s()):
+                response = await self._call(callee, request, payload)
+            answered = True
+        except RefusedError as error:
+            answered = True
+            _log.debug("refused", extra={"stage": request.stage, "peer": callee, "reason": str(error)})
+            return None
+        except trio.TooSlowError:
+            patience.record(trio.current_time() - start_s)
+            return None
+        except PeerUnavailableError as error:
+            _log.debug("not reached", extra={"stage": request.stage, "peer": callee, "reason": str(error)})
+            return None
+        except RemoteProtocolError:  # it has been charged
+            self._shunned_until_s[callee] = trio.current_time() + SHUN_S
+            return None
+        else:
+            return response
+        finally:
+            # Also when our own caller ran out of patience first, most likely because of this callee: else it would
+            # be the first choice of the next attempt, too, and of all that follow.
+            if not answered:
+                self._passed_until_s[callee] = trio.current_time() + PASS_OVER_S
 
     async def _call(self, callee: PeerId, request: ActivationRequest, payload: bytes) -> Response:
         sent = Request(request.to_fields(), payload)

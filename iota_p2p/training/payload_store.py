@@ -1,7 +1,7 @@
 """The payloads a peer sent and received in this epoch and the last, by digest: what an audit asks for.
 
 After compression a payload is a few kilobytes, so two epochs of them fit in memory; the bound is in bytes, and the
-oldest go first. Equal bytes are kept once.
+oldest go first. Equal bytes are kept once, as long as the last epoch that used them asks for.
 """
 
 from collections import OrderedDict
@@ -29,7 +29,15 @@ class PayloadStore:
             while self.stored_bytes > self._limit_bytes:
                 _, (_, dropped) = self._payloads.popitem(last=False)
                 self.stored_bytes -= len(dropped)
+        self.keep(epoch, name)
         return name
+
+    def keep(self, epoch: int, name: bytes) -> None:
+        """Note that an epoch's work log names a payload: one that came in the epoch before is kept for longer."""
+        entry = self._payloads.get(name)
+        if entry is not None and entry[0] < epoch:
+            self._payloads[name] = (epoch, entry[1])
+            self._payloads.move_to_end(name)
 
     def get(self, name: bytes) -> bytes | None:
         """Return a payload, or None if it was never here or is here no longer."""

@@ -5,6 +5,7 @@ refuse it); it is then given up, and counted.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -46,12 +47,14 @@ class Source:
         worker: our own stage 0, where every microbatch begins.
         in_flight: how many at once.
         done: what came home, by epoch.
+        on_done: told of every microbatch that came home, and its loss in micronats.
     """
 
     share: WorkShare
     worker: StageWorker
     in_flight: int
     done: dict[int, Done] = field(default_factory=dict)
+    on_done: Callable[[MicrobatchId, int], None] = lambda _microbatch, _loss: None
     _counters: dict[int, int] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -66,7 +69,7 @@ class Source:
 
     @property
     def _may_start(self) -> bool:
-        if 0 not in self.share.stages or self.share.draining:
+        if not self.worker.takes(0):
             return False
         return self._counters.get(self.share.epoch, 0) < self.share.data.microbatches_per_source
 
@@ -81,14 +84,14 @@ class Source:
         try:
             work = source_input(microbatch, self.share.terms.run_id)
             _, response = await self.worker.work_on(work, None)
-            self._count(microbatch.epoch, response)
+            self._count(microbatch, response)
         except (PeerUnavailableError, DivergedError) as error:
             counts.lost += 1
             _log.warning("microbatch lost", extra={"counter": microbatch.counter, "reason": str(error)})
         finally:
             limiter.release()
 
-    def _count(self, epoch: int, response: ActivationResponse) -> None:
+    def _count(self, microbatch: MicrobatchId, response: ActivationResponse) -> None:
         counts, tokens = self.share.counts, self.share.tokens_per_microbatch
         loss = open_loss_record(response.loss_record).payload.loss_micronats
         nats = loss / MICRONATS_PER_NAT
@@ -96,7 +99,8 @@ class Source:
         counts.tokens += tokens
         last = nats if counts.loss_nats is None else counts.loss_nats
         counts.loss_nats = LOSS_SMOOTHING * last + (1 - LOSS_SMOOTHING) * nats
-        done = self.done.setdefault(epoch, Done())
+        self.on_done(microbatch, loss)
+        done = self.done.setdefault(microbatch.epoch, Done())
         done.num_microbatches += 1
         done.loss_sum_micronats += loss * tokens
         for closed in [of for of in self.done if of not in live_epochs(self.share.epoch)]:

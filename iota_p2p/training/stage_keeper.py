@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from random import Random
 
 import trio
 
@@ -50,6 +51,7 @@ class StageKeeper:
         files: states on our disk.
         tokens_per_s: our measured speed on a stage of cost 1.
         memory_bytes: what we give to the run.
+        rng: from whom a state is fetched.
         device: torch's name of it.
         pinned: stages to hold whatever the others do; None chooses.
         on_change: told in words when a stage was taken or let go.
@@ -63,6 +65,7 @@ class StageKeeper:
     files: StateFiles
     tokens_per_s: int
     memory_bytes: int
+    rng: Random
     device: str = "cpu"
     pinned: Stages | None = None
     on_change: Callable[[str], None] = lambda _: None
@@ -129,26 +132,34 @@ class StageKeeper:
 
     async def _take(self, stage: int) -> None:
         compute = await self._compute_of(stage)
+        if compute is None:
+            return
         held = HeldStage(self.share.spec, stage, self.share.data, compute)
         held.start_epoch(self.share.epoch)
         self.share.stages[stage] = held
         self._advertise()
         self.on_change(f"holds stage {stage}: {self.reason}")
 
-    async def _compute_of(self, stage: int) -> StageCompute:
-        """Return the stage with the best state there is: a replica's, our own of last time, or the initial one."""
-        state = await self._fetched(stage) or await self._saved(stage)
+    async def _compute_of(self, stage: int) -> StageCompute | None:
+        """Return the stage with the best state there is: a replica's, our own of last time, or the initial one.
+
+        None if it is served and nobody would send it now: an old state beside trained ones does harm.
+        """
+        sources = self._others_serving(stage)
+        state = await self._fetched(stage, sources) if sources else await self._saved(stage)
+        if sources and state is None:
+            return None
         build = partial(StageCompute, self.share.spec, stage, seed=self.share.spec.seed, device=self.device)
         compute = await self.share.lane.run(Priority.BACKGROUND, build)
         if state is not None:
             await self.share.lane.run(Priority.BACKGROUND, partial(compute.restore, state.checkpoint))
         return compute
 
-    async def _fetched(self, stage: int) -> StageState | None:
-        me = self.share.identity.peer_id
-        sources = [peer_id for peer_id in self.share.routes.replicas(stage) if peer_id != me]
-        if not sources:
-            return None
+    def _others_serving(self, stage: int) -> list[PeerId]:
+        return sorted(set(self.share.routes.replicas(stage)) - {self.share.identity.peer_id})
+
+    async def _fetched(self, stage: int, sources: list[PeerId]) -> StageState | None:
+        self.rng.shuffle(sources)  # joiners come in crowds: not all of them to the same holder
         fetch = StateFetch(
             self.membership.member.network.streams,
             self.share.spec.run_id,
@@ -173,11 +184,18 @@ class StageKeeper:
             return None
 
     async def _let_go(self, stage: int) -> None:
-        del self._since_s[stage]
+        """Let a stage go, unless nobody else is left who serves it: they may have died, or gone the same moment."""
+        since_s = self._since_s.pop(stage)
+        self.share.leaving.add(stage)
         self._advertise()
         with trio.move_on_after(DRAIN_S):
             while self.worker.under_way_on(stage):  # noqa: ASYNC110 - at most DRAIN_S, and seldom
                 await trio.sleep(LOOK_EVERY_S / 10)
+        self.share.leaving.remove(stage)
+        if stage in self.share.stages and not self._others_serving(stage):
+            self._since_s[stage] = since_s
+            self._advertise()
+            return
         self.share.stages.pop(stage, None)
         self.on_change(f"let stage {stage} go: {self.reason}")
 

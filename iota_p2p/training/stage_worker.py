@@ -4,7 +4,7 @@ One microbatch is one nested call. While it is open it holds one of its stage's 
 so that waits only ever point down the pipeline and a peer that holds two stages cannot block itself.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,7 +14,8 @@ from iota_p2p.training.held_stage import Passed
 from iota_p2p.training.lane import Priority
 from iota_p2p.training.pathway import Pathway
 from iota_p2p.training.work_share import WorkShare
-from iota_p2p_crypto.digest import digest
+from iota_p2p_crypto.digest import Digest, digest
+from iota_p2p_crypto.errors import MalformedError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.activation import (
     ActivationRequest,
@@ -31,6 +32,19 @@ from iota_p2p_protocols.refusal import MAX_QUEUE_LENGTH, Reason, Refusal, reason
 # Microbatches under way on one stage: enough to keep the lane busy while gradients come back through up to eight
 # stages, few enough that their graphs fit. One more is refused as `busy` and finds another replica.
 SLOTS_PER_STAGE = 8
+# Answers kept for callers that did not get them: they ask again within a few timeouts, when a stage has answered
+# some rounds of its slots since. Their gradients are those of the payload store, so they cost nothing more.
+ANSWERS_KEPT = 8 * SLOTS_PER_STAGE
+
+_Call = tuple[Digest, int, PeerId]  # microbatch, stage, caller
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What we answered, and to which payload."""
+
+    in_digest: Digest
+    response: Response
 
 
 @dataclass(slots=True)
@@ -46,6 +60,8 @@ class StageWorker:
     pathway: Pathway
     _seen: SeenReceipts = field(default_factory=SeenReceipts)
     _under_way: Counter[int] = field(default_factory=Counter)
+    _open: set[_Call] = field(default_factory=set)
+    _answers: OrderedDict[_Call, _Answer] = field(default_factory=OrderedDict)
 
     @property
     def under_way(self) -> int:
@@ -56,23 +72,56 @@ class StageWorker:
         """Microbatches of one stage that we have not answered yet."""
         return self._under_way[stage]
 
+    def takes(self, stage: int) -> bool:
+        """Return whether we start microbatches on a stage: we hold it, stay with it, and its log has room."""
+        held = self.share.stages.get(stage)
+        if held is None or self.share.draining or stage in self.share.leaving:
+            return False
+        return held.has_room(self._under_way[stage])
+
     async def answer(self, caller: PeerId, request: Request) -> Response:
-        """Answer one call; raises RemoteProtocolError if the caller broke a rule."""
+        """Answer one call; raises RemoteProtocolError if the caller broke a rule.
+
+        A caller that asks again because our answer did not reach it gets the same one, and nothing is done twice.
+        """
         header = ActivationRequest.from_fields(request.header)
         payload = bytes(request.payload)
-        reason = self._reason_to_refuse(header.microbatch, header.stage)
+        call = (header.microbatch.digest(self.share.terms.run_id), header.stage, caller)
+        kept = self._answers.get(call)
+        if kept is not None and kept.in_digest == digest(payload):
+            return kept.response
+        # The attempt before may still be on its way out when its caller's next one comes in.
+        reason = "busy" if call in self._open else self._reason_to_refuse(header.microbatch, header.stage)
         if reason is not None:
             return self._refuse(header, reason)
+        self._check_counter(header.microbatch)
         work = receive_request(header, payload, caller, self.share.terms, self._seen)
         self.share.payloads.add(self.share.epoch, payload)
+        self._open.add(call)
         try:
-            gradient, response = await self.work_on(work, payload)
+            gradient, header_back = await self.work_on(work, payload)
+            assert gradient is not None  # noqa: S101 - only stage 0 has nothing to send back, and nobody calls it
+            self.share.payloads.add(self.share.epoch, gradient)
+            self.share.counts.gradient_bytes += len(gradient)
+            return self._keep(call, work.in_digest, Response(header_back.to_fields(), gradient))
         except DivergedError:
             return self._refuse(header, "no-loss")
-        assert gradient is not None  # noqa: S101 - only stage 0 has nothing to send back, and nobody calls it
-        self.share.payloads.add(self.share.epoch, gradient)
-        self.share.counts.gradient_bytes += len(gradient)
-        return Response(response.to_fields(), gradient)
+        finally:
+            self._open.remove(call)
+            if call not in self._answers:
+                self._seen.forget(work.chain[-1])  # it came to nothing: asking again is no replay
+
+    def _keep(self, call: _Call, in_digest: Digest, response: Response) -> Response:
+        self._answers[call] = _Answer(in_digest, response)
+        if len(self._answers) > ANSWERS_KEPT:
+            self._answers.popitem(last=False)
+        return response
+
+    def _check_counter(self, microbatch: MicrobatchId) -> None:
+        # [microbatch-counter] the data has such a microbatch
+        limit = self.share.data.microbatches_per_source
+        if microbatch.counter >= limit:
+            raise MalformedError("microbatch-counter", f"expected a counter below {limit}, got {microbatch.counter}")
 
     async def work_on(self, work: StageInput, payload: bytes | None) -> tuple[bytes | None, ActivationResponse]:
         """Run a microbatch through our stage and everything behind it; return its gradient and what we sign of it.
@@ -98,6 +147,8 @@ class StageWorker:
                 in_digest = digest(gradient_in)
             go_back = partial(stage.backward, passed, gradient_in, in_digest)
             gradient = await self.share.lane.run(Priority.BACKWARD, go_back, order)
+            for name in (work.in_digest, in_digest):
+                self.share.payloads.keep(stage.epoch, name)  # the epoch may have turned since they came
             return gradient, build_response(work, in_digest, gradient or b"", loss_record, self.share.identity)
         finally:
             self._under_way[work.stage] -= 1
@@ -108,7 +159,7 @@ class StageWorker:
             stage,
             epoch=self.share.epoch,
             held=self.share.stages,
-            draining=self.share.draining,
+            draining=not self.takes(stage),
             free_slots=SLOTS_PER_STAGE - self._under_way[stage],
         )
 

@@ -164,10 +164,11 @@ def _compose(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Trainer:
         config.files,
         tokens_per_s=config.tokens_per_s,
         memory_bytes=config.memory_bytes,
+        rng=member.rng("stage keeper"),
         device=config.device,
         pinned=config.pinned,
     )
-    inference = Inference(share, peer.network.streams, member.rng("inference"))
+    inference = Inference(share, peer.network.streams, member.rng("inference"), charge)
 
     async def turn_over(epoch: int) -> None:
         await trainer.turn_over(epoch)

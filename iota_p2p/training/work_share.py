@@ -52,6 +52,7 @@ class WorkShare:
         stages: the stages we hold, by index.
         epoch: the epoch we are in.
         draining: True once we take no new microbatches.
+        leaving: stages that we are letting go, which take none either.
         counts: for people and benchmarks.
         waiting_for: what we are waiting for, in words for people; empty if for nothing.
     """
@@ -66,6 +67,7 @@ class WorkShare:
     stages: dict[int, HeldStage] = field(default_factory=dict)
     epoch: int = 0
     draining: bool = False
+    leaving: set[int] = field(default_factory=set)
     counts: Counts = field(default_factory=Counts)
     waiting_for: str = ""
 

@@ -125,6 +125,10 @@ class SeenReceipts:
         if len(self._seen) > self._limit:
             self._seen.popitem(last=False)
 
+    def forget(self, receipt: Verified[Receipt]) -> None:
+        """Take a receipt back whose request came to nothing, so that its signer may ask again."""
+        self._seen.pop((receipt.payload.microbatch, receipt.payload.stage, receipt.signer), None)
+
 
 def receive_request(
     request: ActivationRequest, payload: bytes, caller: PeerId, terms: ActivationTerms, seen: SeenReceipts

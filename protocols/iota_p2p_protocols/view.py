@@ -121,9 +121,12 @@ class View:
         return tuple(self._entries)
 
     def doubts_about(self, peer_id: PeerId) -> Sequence[Verified[Absence]]:
-        """Return what was said of a peer's absence since its latest advert; any at all makes that peer refute."""
+        """Return what was said of a peer's absence since its latest advert; any at all makes that peer refute.
+
+        In the order of the watchers' ids, which is the same for everybody, whatever came first.
+        """
         entry = self._entries.get(peer_id)
-        return () if entry is None else tuple(entry.absences.values())
+        return () if entry is None else tuple(entry.absences[watcher] for watcher in sorted(entry.absences))
 
     def advert_envelope(self, peer_id: PeerId) -> bytes | None:
         """Return the signed envelope of a peer's latest advert, for passing on."""

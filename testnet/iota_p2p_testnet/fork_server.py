@@ -10,14 +10,13 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-
-import trio
 
 # A peer whose launcher is gone leaves in good order within a second; the system ends it after this.
 _LEAVE_S = 5
@@ -59,41 +58,43 @@ def peer_process(start: PeerStart, events: Connection) -> ForkServerProcess:
 
 
 def _live_as_peer(start: PeerStart, events: Connection) -> None:
+    # Imports torch in the end, which the server has done for us and the launcher has no use for.
+    from iota_p2p.cli.main import main  # noqa: PLC0415 - see above
+
     os.setsid()  # out of the terminal's reach
     with start.log.open("ab") as file:
         os.dup2(file.fileno(), sys.stderr.fileno())
     os.dup2(events.fileno(), sys.stdout.fileno())
     events.close()
     tempfile.tempdir = str(start.scratch)
-    trio.run(_run_while_launched, start)
+    threading.Thread(target=_leave_with_launcher, daemon=True).start()
+    sys.argv = command_line(start)
+    main()
 
 
-async def _run_while_launched(start: PeerStart) -> None:
-    # Imports torch, which the server has done for us and the launcher has no use for.
-    from iota_p2p.peer_process import PeerOptions, run_peer  # noqa: PLC0415 - see above
-
-    options = PeerOptions(
-        home=start.home,
-        bootstrap=start.bootstrap,
-        listen=("/ip4/127.0.0.1/tcp/0",),
-        announce=(),
-        relay=False,
-        passphrase_file=None,
-        binary=None,
-        as_json=True,
-        run_file=start.run_file,
-        run_id=None,
-        threads=1,
-    )
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_leave_with_launcher, nursery.cancel_scope)
-        await run_peer(options)
-        nursery.cancel_scope.cancel()
+def command_line(start: PeerStart) -> list[str]:
+    """Return what a user would type to run this peer."""
+    words = [
+        "iota-p2p",
+        "peer",
+        "--json",
+        "--home",
+        str(start.home),
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+        "--threads",
+        "1",
+    ]
+    for address in start.bootstrap:
+        words += ["--bootstrap", address]
+    if start.run_file is not None:
+        words += ["--run", str(start.run_file)]
+    return words
 
 
-async def _leave_with_launcher(scope: trio.CancelScope) -> None:
+def _leave_with_launcher() -> None:
     launcher = multiprocessing.parent_process()
     assert launcher is not None  # noqa: S101 - we are a child
-    await trio.lowlevel.wait_readable(launcher.sentinel)  # never written to: it only ends
+    launcher.join()  # until its end of a pipe closes
     signal.alarm(_LEAVE_S)
-    scope.cancel()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -8,7 +8,8 @@ import gc
 
 import torch
 
-import iota_p2p.peer_process  # noqa: F401 - for its effect
+import iota_p2p.cli.main
+import iota_p2p.peer_process  # noqa: F401 - for its effect, as the line above
 
 torch.set_num_threads(1)
 torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])

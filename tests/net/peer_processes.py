@@ -39,6 +39,8 @@ class PeerProcess:
             self.events.extend(json.loads(line) for line in lines)
             self._heard.set()
             self._heard = trio.Event()
+        await self.process.wait()
+        self._heard.set()
 
     async def listen_to_errors(self) -> None:
         assert self.process.stderr is not None
@@ -47,13 +49,12 @@ class PeerProcess:
 
     async def hears(self, condition: Callable[[Sequence[Event]], bool], timeout_s: float = 15) -> None:
         """Wait until what it has said satisfies a condition."""
-        try:
-            with trio.fail_after(timeout_s):
-                while not condition(self.events):
-                    await self._heard.wait()
-        except trio.TooSlowError:
+        with trio.move_on_after(timeout_s):
+            while not condition(self.events) and self.process.returncode is None:
+                await self._heard.wait()
+        if not condition(self.events):
             said = "\n".join(map(str, self.events[-20:]))
-            raise AssertionError(f"not heard within {timeout_s} s; said:\n{said}\n{self.errors.decode()}") from None
+            raise AssertionError(f"not heard within {timeout_s} s; said:\n{said}\n{self.errors.decode()}")
 
     async def sees(self, num_live: int, timeout_s: float = 15) -> None:
         """Wait until it believes in so many live peers, itself included."""
@@ -121,11 +122,15 @@ class Swarm:
         await peer.hears(lambda events: any(event["event"] == "address" for event in events))
         return peer
 
-    async def run(self, *arguments: str) -> tuple[int, str, str]:
+    async def run(self, *arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str, str]:
         """Run another verb to its end; return its exit status and what it wrote."""
         with trio.fail_after(30):
             done = await trio.run_process(
-                [*COMMAND, *arguments], capture_stdout=True, capture_stderr=True, check=False, env=self.environment()
+                [*prefix, *COMMAND, *arguments],
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+                env=self.environment(),
             )
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 

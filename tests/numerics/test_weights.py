@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from iota_p2p.model.stage import Stage
-from iota_p2p.model.weights import frame_of, largest_frame, standard
+from iota_p2p.model.weights import around_one, frame_of, largest_frame, standard
 from tests.numerics.pipelines import make_plan
 
 
@@ -34,6 +34,13 @@ def test_standard__does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) ->
 def test_standard__differs_by_name_and_seed() -> None:
     draws = [standard(seed, name, 8).tobytes() for seed, name in ((0, "a"), (0, "b"), (1, "a"))]
     assert len(set(draws)) == 3
+
+
+def test_around_one__gives_all_rows_a_common_part_of_the_same_size() -> None:
+    rows = around_one(0.3)(1, "embedding", (2000, 64))
+    common = rows.mean(axis=0)
+    assert common.std() == pytest.approx(0.3, abs=0.06)
+    assert (rows - common).std() == pytest.approx(0.3, abs=0.01)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(256, 7), (128, 128), (96, 32), (5120, 159)])

@@ -156,7 +156,7 @@ async def test_missed_gossip__is_repaired_by_an_exchange(autojump_clock: MockClo
     async with swarm_of(5) as (swarm, peers):
         deaf, *others = peers
         with missing_gossip(swarm.network, deaf.identity.peer_id):
-            newcomer = await swarm.start(50, [others[0].identity.peer_id])
+            newcomer = await swarm.start(50, [others[1].identity.peer_id])
             await until(lambda: len(believers(others, newcomer.identity.peer_id)) == len(others), 5)
             assert not deaf.view.is_live(newcomer.identity.peer_id)
             await until(lambda: deaf.view.is_live(newcomer.identity.peer_id), 60)

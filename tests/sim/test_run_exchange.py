@@ -120,7 +120,8 @@ async def test_shards__come_from_all_sources_held_out_first(
         await fetch_shards(us.streams, lambda: [p.peer_id for p in peers], spec, empty, progress.append)
     assert whole(spec, empty)
     assert {source for source, _ in asked} == {peer.peer_id for peer in peers}
-    assert asked[0][1].hex() == spec.data.heldout[0].digest
+    first_shards = list(dict.fromkeys(digest.hex() for _, digest in asked))[:4]  # as many are fetched at once
+    assert spec.data.heldout[0].digest in first_shards
     assert len(asked) == 9 * 3, "nothing is asked for twice"
     assert progress[-1] == ShardProgress(9, 9, 9 * 1016)
 

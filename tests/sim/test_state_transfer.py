@@ -183,7 +183,8 @@ async def test_state__comes_from_the_next_when_a_holder_dies_in_the_middle(autoj
         assert await fetch_.run([mortal.peer_id, other.peer_id]) == other_state
         assert us.streams.ledger.counts(mortal.peer_id) == {}
     first_of_other = next(now for now in progress if now.source == other.peer_id)
-    assert first_of_other.fetched_bytes == 400
+    # Chunks of the same instant as the fourth are there too; the two states share six.
+    assert 400 <= first_of_other.fetched_bytes <= 600
 
 
 async def test_state__unavailable_when_nobody_has_it__saying_why(autojump_clock: MockClock) -> None:

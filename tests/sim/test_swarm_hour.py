@@ -20,7 +20,7 @@ class Life:
 
     def __init__(self, swarm: Swarm, seed: int) -> None:
         self.swarm = swarm
-        self._rng = Random(seed)
+        self._rng = Random(seed)  # noqa: S311 - a simulation
         self._number = 0
 
     async def grow(self, num_peers: int) -> None:
@@ -64,7 +64,7 @@ async def test_swarm__views_converge_over_an_hour_of_churn_and_a_partition(autoj
             await life.churn(0.3)
             await trio.sleep(CONVERGE_S)
             agreements[f"churn {period}"] = swarm.agreement()
-            if period == 2:  # noqa: PLR2004 - half-way
+            if period == 2:
                 await life.partition(300)
                 await trio.sleep(CONVERGE_S)
                 agreements["partition"] = swarm.agreement()

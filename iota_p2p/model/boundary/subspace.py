@@ -23,7 +23,7 @@ from torch.nn import functional
 from iota_p2p.model.boundary.base import Boundary, Receiver, Sender
 from iota_p2p.model.boundary.codes import bottleneck_code
 from iota_p2p.model.decoder import Rotary
-from iota_p2p.model.weights import Fixed, Table, normal, orthonormal
+from iota_p2p.model.weights import Fixed, Table, around_one, normal, orthonormal
 from iota_p2p.run.spec import BoundarySpec, ModelSpec
 
 _TABLE_STD = 0.3  # measured (facts 7)
@@ -36,7 +36,7 @@ class _FixedTable(nn.Module):
     def __init__(self, model: ModelSpec, rank: int) -> None:
         super().__init__()
         inner = rank or model.width
-        self.rows = Fixed((model.vocab_size, inner), normal(1.0 if rank else _TABLE_STD), "subspace.table")
+        self.rows = Fixed((model.vocab_size, inner), around_one(1.0 if rank else _TABLE_STD), "subspace.table")
         mix = Fixed((model.width, rank), normal(_TABLE_STD / math.sqrt(rank)), "subspace.mix") if rank else None
         self.mix = mix
 
