@@ -1,16 +1,16 @@
 """Which epoch it is, from the progress that sources publish.
 
 A source says every few seconds how many of its microbatches came home. When all together have reached the spec's
-target, or the deadline has passed, everybody who sees it goes on to the next epoch; who missed it follows when
-sources that it knows are already there. These are claims: a source that boasts can close an epoch early, and nothing
-else. Microbatches under way go on across the change.
+target, or the deadline has passed, everybody who sees it goes on to the next epoch; who missed it, even several times,
+follows when most of the sources it knows are ahead. These are claims: a source that boasts can close an epoch early,
+and nothing else. Microbatches under way go on across the change.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from math import floor
+from statistics import median_low
 
 import trio
 
@@ -27,8 +27,9 @@ from iota_p2p_protocols.progress import Progress, ProgressBoard, validate_progre
 PUBLISH_EVERY_S = 2.0  # with one stage each, half of what the topic allows
 LOOK_EVERY_S = 0.5
 LIFETIME_S = 600
-# So many sources, or all there are, must be in the next epoch before we follow them into it.
-MIN_AHEAD = 2
+# No source counts for more than so many times the middle one: a boast may make an epoch shorter, but not so short
+# that microbatches under way outlive the two epochs in which they are of use.
+MAX_BOAST = 4
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,6 @@ class EpochClock:
     board: ProgressBoard = field(default_factory=ProgressBoard)
     _began_s: float = 0.0
     _sequence: int = 0
-    _ahead: Counter[int] = field(default_factory=Counter)
     _latest: dict[PeerId, int] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -67,19 +67,22 @@ class EpochClock:
                 pass
 
     def _hear(self, data: bytes, author: PeerId) -> None:
+        claimed = open_recent(data, Progress).payload.epoch
         progress = validate_progress_gossip(
             data,
             author,
             run_id=self.share.terms.run_id,
-            epoch=self.share.epoch + 1,  # those who are one ahead are heard, too
+            epoch=max(claimed, self.share.epoch + 1),  # those who are ahead are heard, too, however far
             now_s=self.member.clock(),
             opener=open_recent,
         )
         self._take(progress)
 
     def _take(self, progress: Verified[Progress]) -> None:
-        self.board.receive(progress)
-        self._latest[progress.signer] = progress.payload.epoch
+        if progress.payload.epoch <= self.share.epoch + 1:
+            self.board.receive(progress)
+        if self.member.view.is_live(progress.signer):  # which bounds how many there are
+            self._latest[progress.signer] = progress.payload.epoch
 
     async def _look(self) -> None:
         while True:
@@ -93,16 +96,23 @@ class EpochClock:
 
     def _reason_to_turn(self) -> str:
         epoch, rules = self.share.epoch, self.share.spec.epoch
-        done = self.board.totals(epoch, 0).num_microbatches
+        done = self._done(epoch)
         if done >= rules.target_microbatches:
             return f"{done} of {rules.target_microbatches} microbatches"
         if done and trio.current_time() >= self._began_s + rules.deadline_s:
             return f"deadline of {rules.deadline_s} s"
-        sources = [peer_id for peer_id in self._latest if self.member.view.is_live(peer_id)]
-        ahead = sum(self._latest[peer_id] > epoch for peer_id in sources)
-        if ahead and ahead >= min(MIN_AHEAD, len(sources)):
-            return f"{ahead} of {len(sources)} sources are ahead"
+        self._latest = {peer_id: of for peer_id, of in self._latest.items() if self.member.view.is_live(peer_id)}
+        ahead = sum(of > epoch for of in self._latest.values())
+        if 2 * ahead > len(self._latest):
+            return f"{ahead} of {len(self._latest)} sources are ahead"
         return ""
+
+    def _done(self, epoch: int) -> int:
+        """Return how many microbatches the live sources have done, boasts cut down."""
+        sources = sorted(self.share.routes.replicas(0))
+        counts = [self.board.done_by(peer_id, epoch, 0) for peer_id in sources]
+        most = MAX_BOAST * (median_low(counts) + 1) if counts else 0
+        return sum(counts) if len(counts) == 1 else sum(min(count, most) for count in counts)
 
     async def _publish(self) -> None:
         """Publish our own progress, and count it ourselves."""

@@ -87,6 +87,11 @@ class ProgressBoard:
         """Drop what is of no use in this epoch."""
         self._rows = {key: row for key, row in self._rows.items() if key[0] in live_epochs(epoch)}
 
+    def done_by(self, peer_id: PeerId, epoch: int, stage: int) -> int:
+        """Return how many microbatches a peer says it has done on a stage in an epoch."""
+        row = self._rows.get((epoch, stage, peer_id))
+        return 0 if row is None else row.num_microbatches
+
     def totals(self, epoch: int, stage: int) -> Totals:
         """Return what all peers together say they have done on a stage in an epoch."""
         rows = [row for (of, on, _), row in self._rows.items() if (of, on) == (epoch, stage)]
