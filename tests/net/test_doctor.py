@@ -15,7 +15,6 @@ from iota_p2p.doctor.finding import Finding, Status
 from iota_p2p.home_lock import lock_home
 from iota_p2p.key_store import create_key
 from iota_p2p.network.daemon import DaemonHost, open_daemon_host
-from iota_p2p.network.dial_back import DialBack
 from iota_p2p.network.dial_probe import identify_listener
 from iota_p2p.peer import Peer, PeerConfig, open_peer
 from iota_p2p_crypto.errors import PeerUnavailableError
@@ -36,7 +35,6 @@ async def open_bootstrap(own: Identity, *bootstrap: str) -> AsyncIterator[tuple[
             open_daemon_host(own, LOOPBACK) as host,
             open_peer(own, host, PeerConfig(bootstrap=bootstrap)) as peer,
         ):
-            await DialBack(host).serve(peer.network.streams)
             yield host, peer, (await host.addresses())[0]
 
 
