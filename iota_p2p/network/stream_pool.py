@@ -71,9 +71,7 @@ class StreamPool:
     async def run(self) -> None:
         """Close what has been idle for too long, until cancelled."""
         while True:
-            now_s, reuse_s = trio.current_time(), self._limits.reuse_s
-            first_s = next(iter(self._idle)).expires_s if self._idle else now_s + reuse_s
-            await trio.sleep_until(max(first_s, now_s + reuse_s / 4))  # several together
+            await trio.sleep(self._limits.reuse_s / 4)
             while self._idle and next(iter(self._idle)).expires_s <= trio.current_time():
                 await self._remove(next(iter(self._idle))).aclose()
 
