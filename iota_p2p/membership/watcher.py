@@ -119,8 +119,8 @@ class Watcher:
         )
         data = seal_message(absence, self.member.identity)
         try:
-            self.member.view.receive_absence(open_recent(data, Absence))
-            self.member.note_changes()
+            with self.member.noting_changes():
+                self.member.view.receive_absence(open_recent(data, Absence))
         except IgnoreError:
             return  # it refuted, or left, while we waited
         try:
