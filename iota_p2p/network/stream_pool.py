@@ -71,7 +71,9 @@ class StreamPool:
     async def run(self) -> None:
         """Close what has been idle for too long, until cancelled."""
         while True:
-            await trio.sleep(self._limits.reuse_s / 4)
+            now_s, reuse_s = trio.current_time(), self._limits.reuse_s
+            first_s = next(iter(self._idle)).expires_s if self._idle else now_s + reuse_s
+            await trio.sleep_until(max(first_s, now_s + reuse_s / 4))  # several together
             while self._idle and next(iter(self._idle)).expires_s <= trio.current_time():
                 await self._remove(next(iter(self._idle))).aclose()
 
