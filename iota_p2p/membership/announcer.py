@@ -90,9 +90,9 @@ class Announcer:
             await self._publish()
 
     async def _refute(self) -> None:
+        view = self._member.view
         while True:
-            while not self._member.view.doubts_about(self._member.identity.peer_id):
-                await self._member.changed.wait()
+            await self._member.until(lambda: view.is_doubted(view.me))
             self._sign()
             await self._publish()
             await trio.sleep(MIN_REFUTE_INTERVAL_S)
@@ -129,5 +129,5 @@ class Announcer:
             leaving=leaving,
         )
         self._latest = seal_message(advert, self._member.identity)
-        with self._member.noting_changes():
-            self._member.view.receive_advert(open_recent(self._latest, Advert))
+        self._member.view.receive_advert(open_recent(self._latest, Advert))
+        self._member.note_changes()

@@ -62,8 +62,8 @@ class Comparer:
             if self._pace is not Pace.CALM:
                 await trio.sleep(self._pause_s(rng))  # also when woken: who woke us may still change our view
             self._woken = trio.Event()
-            with self.member.noting_changes():
-                self.member.view.forget_expired(self.member.clock())
+            self.member.view.forget_expired(self.member.clock())
+            self.member.note_changes()
             partner = self._choose_partner(rng)
             before, self._pace = self._pace, Pace.CALM
             if partner is not None:
@@ -98,18 +98,17 @@ class Comparer:
         if not was_live:
             self._misses = 0
             return Pace.HEALING
-        if pace is Pace.HEALING and len(self.member.view.known()) > len(self.member.view.live()):
+        if pace is Pace.HEALING and self.member.view.gone():
             return Pace.HEALING
         return Pace.HOT if news else Pace.CALM
 
     def _choose_partner(self, rng: Random) -> PeerId | None:
         me, view = self.member.identity.peer_id, self.member.view
-        live = [peer_id for peer_id in view.live() if peer_id != me]
-        gone = [peer_id for peer_id in view.known() if peer_id != me and not view.is_live(peer_id)]
         kind = rng.random()
-        choices: Sequence[PeerId] = live
+        choices: Sequence[PeerId] = ()
         if self._pace is Pace.HEALING or (self._pace is Pace.CALM and kind >= _ANYBODY):
-            choices = gone or live
+            choices = [peer_id for peer_id in view.gone() if peer_id != me]
         elif self._pace is Pace.CALM and kind < _WATCHED:
-            choices = self.watcher.watched or live
+            choices = self.watcher.watched
+        choices = choices or [peer_id for peer_id in view.live() if peer_id != me]
         return rng.choice(choices) if choices else None

@@ -23,15 +23,15 @@ class Intake:
         """Take an advert from gossip; raises IgnoreError or RejectError."""
         now_s = self.member.clock()
         advert = open_gossip(data, author, Advert, run_id=self.member.run_id, now_s=now_s, opener=open_recent)
-        with self.member.noting_changes():
-            self.member.view.receive_advert(advert)
+        self.member.view.receive_advert(advert)
+        self.member.note_changes()
 
     def hear_absence(self, data: bytes, author: PeerId) -> None:
         """Take an absence from gossip; raises IgnoreError or RejectError."""
         now_s = self.member.clock()
         absence = validate_absence_gossip(data, author, run_id=self.member.run_id, now_s=now_s, opener=open_recent)
-        with self.member.noting_changes():
-            self.member.view.receive_absence(absence)
+        self.member.view.receive_absence(absence)
+        self.member.note_changes()
 
     def take_all(self, envelopes: Iterable[bytes]) -> int:
         """Take adverts and absences that a peer passed on in an exchange; return how many were news.
@@ -51,16 +51,19 @@ class Intake:
                 absences.append(data)
             else:
                 raise MalformedError("view-entry-type", f"expected adverts and absences, got {domain.name}")
-        with self.member.noting_changes():
+        try:
             news = sum(self._take_advert(data) for data in adverts)
-            news += sum(self._take_absence(data) for data in absences)
-        return news
+            return news + sum(self._take_absence(data) for data in absences)
+        finally:
+            self.member.note_changes()
 
     def take_doubts(self, envelopes: Iterable[bytes]) -> int:
         """Take what a peer knows of our own absence; return how much was news. Raises as `take_all`."""
         me = self.member.identity.peer_id
-        with self.member.noting_changes():
+        try:
             return sum(self._take_absence(data, only_about=me) for data in envelopes)
+        finally:
+            self.member.note_changes()
 
     def _take_advert(self, data: bytes) -> bool:
         try:

@@ -53,18 +53,15 @@ class Joiner:
             while True:
                 if self._joined:
                     pause_s = FIRST_PAUSE_S
-                    await self.membership.member.changed.wait()
-                    continue
+                    await self.membership.member.until(lambda: not self._joined)
                 await self._try_everybody()
                 with trio.move_on_after(pause_s):
-                    while not self._joined:
-                        await self.membership.member.changed.wait()
+                    await self.membership.member.until(lambda: self._joined)
                 pause_s = min(2 * pause_s, LAST_PAUSE_S)
 
     @property
     def _joined(self) -> bool:
-        member = self.membership.member
-        return self._compared and not set(member.view.live()) <= {member.identity.peer_id}
+        return self._compared and not self.membership.member.view.is_alone
 
     async def _try_everybody(self) -> None:
         """Try candidates one after another until one has given us its view."""

@@ -1,7 +1,6 @@
 """`Member`: what every part of membership works with."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -41,19 +40,30 @@ class Member:
     view: View
     seed: int
     changed: trio.Event = field(default_factory=trio.Event)
+    _num_noted: int = field(default=0, init=False)
+    _waiting: list[tuple[Callable[[], bool], trio.Event]] = field(default_factory=list, init=False)
 
     def rng(self, purpose: str) -> Random:
         """Return a random stream for one task, so that no task's draws depend on another's timing."""
         return Random(f"{self.seed}/{self.identity.peer_id}/{purpose}")  # noqa: S311 - jitter, no secret
 
-    @contextmanager
-    def noting_changes(self) -> Iterator[None]:
-        """Wake those who wait for `changed` if it matters: another set of live peers, or doubts about ourselves."""
-        before = self._standing()
-        yield
-        if self._standing() != before:
-            self.changed.set()
-            self.changed = trio.Event()
+    def note_changes(self) -> None:
+        """Wake those who wait for what has become of the view; to be called by whoever fed it."""
+        if self.view.num_changes == self._num_noted:
+            return
+        self._num_noted = self.view.num_changes
+        self.changed.set()
+        self.changed = trio.Event()
+        for condition, event in self._waiting:
+            if condition():
+                event.set()
 
-    def _standing(self) -> tuple[int, bool]:
-        return self.view.num_changes, bool(self.view.doubts_about(self.identity.peer_id))
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition on the view holds; cheaper than to look at every change."""
+        while not condition():
+            waiting = (condition, trio.Event())
+            self._waiting.append(waiting)
+            try:
+                await waiting[1].wait()
+            finally:
+                self._waiting.remove(waiting)

@@ -119,8 +119,8 @@ class Watcher:
         )
         data = seal_message(absence, self.member.identity)
         try:
-            with self.member.noting_changes():
-                self.member.view.receive_absence(open_recent(data, Absence))
+            self.member.view.receive_absence(open_recent(data, Absence))
+            self.member.note_changes()
         except IgnoreError:
             return  # it refuted, or left, while we waited
         try:

@@ -14,6 +14,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import inf
 
 from iota_p2p_crypto.digest import tagged_digest
 from iota_p2p_crypto.envelope import Verified
@@ -47,7 +48,8 @@ class View:
     def __init__(self, me: PeerId) -> None:
         self.me = me
         self._entries: dict[PeerId, Entry] = {}
-        self.num_changes = 0  # of the set of live peers
+        self.num_changes = 0  # of the set of live peers, and of what was said of our own absence
+        self._first_expiry_s = inf  # no advert expires before
         self._fingerprint = 0
         self._live: dict[PeerId, None] = {}  # in the order they became live
         self._ring: list[tuple[bytes, PeerId]] = []  # the live ones by ring position
@@ -91,9 +93,12 @@ class View:
 
     def forget_expired(self, now_s: float) -> Sequence[PeerId]:
         """Drop the peers whose advert has expired; return them."""
+        if now_s < self._first_expiry_s:
+            return []
         expired = [peer_id for peer_id, entry in self._entries.items() if entry.advert.payload.expires_s <= now_s]
         for peer_id in expired:
             self._replace(peer_id, None)
+        self._first_expiry_s = min((entry.advert.payload.expires_s for entry in self._entries.values()), default=inf)
         return expired
 
     def advert_of(self, peer_id: PeerId) -> Advert | None:
@@ -108,6 +113,15 @@ class View:
     def is_live(self, peer_id: PeerId) -> bool:
         """Return whether a peer is believed to be there."""
         return peer_id in self._live
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody but ourselves is believed to be there."""
+        return len(self._live) == (self.me in self._live)
+
+    def gone(self) -> Sequence[PeerId]:
+        """Return the peers with an advert that has not expired, but believed not to be there."""
+        return [peer_id for peer_id in self._entries if peer_id not in self._live]
 
     def watched(self) -> Sequence[PeerId]:
         """Return the peers we watch: our next NUM_WATCHED successors among the live on the ring."""
@@ -127,6 +141,11 @@ class View:
         """
         entry = self._entries.get(peer_id)
         return () if entry is None else tuple(entry.absences[watcher] for watcher in sorted(entry.absences))
+
+    def is_doubted(self, peer_id: PeerId) -> bool:
+        """Return whether anybody said so."""
+        entry = self._entries.get(peer_id)
+        return entry is not None and bool(entry.absences)
 
     def advert_envelope(self, peer_id: PeerId) -> bytes | None:
         """Return the signed envelope of a peer's latest advert, for passing on."""
@@ -153,6 +172,8 @@ class View:
         live = entry is not None and self._would_live(entry)
         if entry is not None:
             self._entries[peer_id] = entry
+            self._first_expiry_s = min(self._first_expiry_s, entry.advert.payload.expires_s)
+            self.num_changes += peer_id == self.me and bool(entry.absences)
             if live:
                 self._fingerprint ^= _print(peer_id, entry.advert.payload.sequence)
         place = (ring_position(peer_id), peer_id)
@@ -180,6 +201,7 @@ def _lowest(subject: PeerId, watchers: Iterable[PeerId]) -> set[PeerId]:
     return distinct if len(distinct) <= MAX_ABSENCES else set(sorted(distinct, key=tag)[:MAX_ABSENCES])
 
 
+@lru_cache(2 * MAX_PEERS)
 def _print(peer_id: PeerId, sequence: int) -> int:
     hashed = tagged_digest("iota-p2p/view-entry/1", peer_id_to_bytes(peer_id), sequence.to_bytes(8, "big"))
     return int.from_bytes(hashed, "big")
