@@ -21,7 +21,7 @@ from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.errors import IgnoreError, PeerUnavailableError
 from iota_p2p_protocols.ids import PROGRESS
-from iota_p2p_protocols.message import seal_message
+from iota_p2p_protocols.message import open_gossip, seal_message
 from iota_p2p_protocols.progress import Progress, ProgressBoard, validate_progress_gossip
 
 PUBLISH_EVERY_S = 2.0  # with one stage each, half of what the topic allows
@@ -67,16 +67,11 @@ class EpochClock:
                 pass
 
     def _hear(self, data: bytes, author: PeerId) -> None:
-        claimed = open_recent(data, Progress).payload.epoch
-        progress = validate_progress_gossip(
-            data,
-            author,
-            run_id=self.share.terms.run_id,
-            epoch=max(claimed, self.share.epoch + 1),  # those who are ahead are heard, too, however far
-            now_s=self.member.clock(),
-            opener=open_recent,
-        )
-        self._take(progress)
+        run_id, now_s = self.share.terms.run_id, self.member.clock()
+        claimed = open_gossip(data, author, Progress, run_id=run_id, now_s=now_s, opener=open_recent)
+        # Those who are ahead are heard, too, however far; opening it again costs nothing.
+        epoch = max(claimed.payload.epoch, self.share.epoch + 1)
+        self._take(validate_progress_gossip(data, author, run_id=run_id, epoch=epoch, now_s=now_s, opener=open_recent))
 
     def _take(self, progress: Verified[Progress]) -> None:
         if progress.payload.epoch <= self.share.epoch + 1:

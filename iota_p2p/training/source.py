@@ -47,6 +47,7 @@ class Source:
         worker: our own stage 0, where every microbatch begins.
         in_flight: how many at once.
         done: what came home, by epoch.
+        paused: True to start no more for now.
         on_done: told of every microbatch that came home, and its loss in micronats.
     """
 
@@ -54,6 +55,7 @@ class Source:
     worker: StageWorker
     in_flight: int
     done: dict[int, Done] = field(default_factory=dict)
+    paused: bool = False
     on_done: Callable[[MicrobatchId, int], None] = lambda _microbatch, _loss: None
     _counters: dict[int, int] = field(default_factory=dict)
 
@@ -69,7 +71,7 @@ class Source:
 
     @property
     def _may_start(self) -> bool:
-        if not self.worker.takes(0):
+        if self.paused or not self.worker.takes(0):
             return False
         return self._counters.get(self.share.epoch, 0) < self.share.data.microbatches_per_source
 

@@ -98,17 +98,19 @@ class StageWorker:
         work = receive_request(header, payload, caller, self.share.terms, self._seen)
         self.share.payloads.add(self.share.epoch, payload)
         self._open.add(call)
+        answered = False
         try:
             gradient, header_back = await self.work_on(work, payload)
             assert gradient is not None  # noqa: S101 - only stage 0 has nothing to send back, and nobody calls it
             self.share.payloads.add(self.share.epoch, gradient)
             self.share.counts.gradient_bytes += len(gradient)
+            answered = True
             return self._keep(call, work.in_digest, Response(header_back.to_fields(), gradient))
         except DivergedError:
             return self._refuse(header, "no-loss")
         finally:
             self._open.remove(call)
-            if call not in self._answers:
+            if not answered:
                 self._seen.forget(work.chain[-1])  # it came to nothing: asking again is no replay
 
     def _keep(self, call: _Call, in_digest: Digest, response: Response) -> Response:

@@ -66,12 +66,14 @@ class TrainingSwarm:
         swarm: the peers below.
         spec: their run.
         members: those that are up, by peer id.
+        known: all there ever were, likewise.
     """
 
     def __init__(self, swarm: Swarm, spec: RunSpec, folder: Path, nursery: trio.Nursery) -> None:
         self.swarm = swarm
         self.spec = spec
         self.members: dict[PeerId, Member] = {}
+        self.known: dict[PeerId, Member] = {}
         self._folder = folder
         self._nursery = nursery
 
@@ -96,7 +98,7 @@ class TrainingSwarm:
             pinned=pinned,
         )
         member: Member = await self._nursery.start(self._train, number, peer, config, twist)
-        self.members[peer.identity.peer_id] = member
+        self.members[peer.identity.peer_id] = self.known[peer.identity.peer_id] = member
         return member
 
     def crash(self, member: Member) -> None:

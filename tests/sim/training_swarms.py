@@ -1,0 +1,51 @@
+"""What the tests of training swarms share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from iota_p2p_protocols.microbatch import MicrobatchId
+from iota_p2p_testnet.training_swarm import Costs, Member, TrainingSwarm
+
+# Fewer, longer pieces of work than the default: half the CPU time for a second of virtual time.
+SLOW = Costs(forward_s=0.02, backward_s=0.04, background_s=0.02)
+Loss = tuple[int, str, int, int]  # epoch, source, counter, micronats
+
+
+@contextmanager
+def noting_losses(*members: Member) -> Iterator[list[Loss]]:
+    """Collect the loss of every microbatch that comes home to these sources."""
+    losses: list[Loss] = []
+
+    def note(microbatch: MicrobatchId, loss: int) -> None:
+        losses.append((microbatch.epoch, microbatch.source, microbatch.counter, loss))
+
+    for member in members:
+        member.trainer.source.on_done = note
+    yield losses
+
+
+def mean_nats(losses: list[Loss]) -> float:
+    return sum(loss for *_, loss in losses) / len(losses) / 1e6
+
+
+def total(swarm: TrainingSwarm, name: str) -> int:
+    """Sum one of the counts over all peers that are up."""
+    return sum(getattr(member.trainer.share.counts, name) for member in swarm.members.values())
+
+
+def offences(swarm: TrainingSwarm) -> dict[int, dict[str, int]]:
+    """Return by a peer's number what those that are up charge it with, peers without any left out."""
+    charged: dict[int, dict[str, int]] = {}
+    for member in swarm.members.values():
+        for other in swarm.known.values():
+            for rule, count in member.peer.network.ledger.counts(other.peer.identity.peer_id).items():
+                rules = charged.setdefault(other.number, {})
+                rules[rule] = rules.get(rule, 0) + count
+    return charged
+
+
+async def drained(swarm: TrainingSwarm) -> None:
+    """Start nothing new, and wait until everything under way is home."""
+    for member in swarm.members.values():
+        member.trainer.source.paused = True
+    await swarm.until(lambda: total(swarm, "completed") + total(swarm, "lost") == total(swarm, "sent"), 600)
