@@ -20,7 +20,8 @@ def replay(compute: StageCompute, log: WorkLog, data: RunData, find: FindPayload
     """Do everything in a log again, on a stage that stands where it stood when the epoch began.
 
     Args:
-        compute: the stage, restored from its state at the epoch's first moment; changed in place.
+        compute: the stage of the run's seed (which its fixed tables come from), restored from its state at the epoch's
+            first moment; changed in place.
         log: what is to be done, checked as `WorkLog.from_bytes` checks it.
         data: the run's tokens.
         find: returns a payload by its digest, or None.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import trio
 
 from iota_p2p.model.boundary.codes import DivergedError
+from iota_p2p.training.counters import Counters
 from iota_p2p.training.stage_worker import StageWorker
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_protocols.activation import ActivationResponse
@@ -46,6 +47,7 @@ class Source:
         share: what we hold.
         worker: our own stage 0, where every microbatch begins.
         in_flight: how many at once.
+        counters: of its microbatches.
         done: what came home, by epoch.
         paused: True to start no more for now.
         on_done: told of every microbatch that came home, and its loss in micronats.
@@ -54,10 +56,10 @@ class Source:
     share: WorkShare
     worker: StageWorker
     in_flight: int
+    counters: Counters
     done: dict[int, Done] = field(default_factory=dict)
     paused: bool = False
     on_done: Callable[[MicrobatchId, int], None] = lambda _microbatch, _loss: None
-    _counters: dict[int, int] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Keep `in_flight` microbatches going until cancelled."""
@@ -73,12 +75,11 @@ class Source:
     def _may_start(self) -> bool:
         if self.paused or not self.worker.takes(0):
             return False
-        return self._counters.get(self.share.epoch, 0) < self.share.data.microbatches_per_source
+        return self.counters.peek(self.share.epoch) < self.share.data.microbatches_per_source
 
     def _next(self) -> MicrobatchId:
-        counter = self._counters.get(self.share.epoch, 0)
-        self._counters[self.share.epoch] = counter + 1
-        return MicrobatchId(epoch=self.share.epoch, source=self.share.identity.peer_id, counter=counter)
+        epoch = self.share.epoch
+        return MicrobatchId(epoch=epoch, source=self.share.identity.peer_id, counter=self.counters.take(epoch))
 
     async def _drive(self, microbatch: MicrobatchId, limiter: trio.Semaphore) -> None:
         counts = self.share.counts
@@ -107,4 +108,3 @@ class Source:
         done.loss_sum_micronats += loss * tokens
         for closed in [of for of in self.done if of not in live_epochs(self.share.epoch)]:
             del self.done[closed]
-            self._counters.pop(closed, None)

@@ -13,6 +13,7 @@ from iota_p2p.peer import Peer
 from iota_p2p.run.data import RunData
 from iota_p2p.run.shards import ShardStore
 from iota_p2p.run.spec import RunSpec
+from iota_p2p.training.counters import Counters
 from iota_p2p.training.epoch_clock import EpochClock
 from iota_p2p.training.evaluator import Evaluator
 from iota_p2p.training.inference import Inference
@@ -155,7 +156,8 @@ def _compose(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Trainer:
     pathway = Pathway(share, peer.network.streams, member.rng("pathway"), charge)
     worker = StageWorker(share, pathway)
     pathway.local = worker.answer
-    source = Source(share, worker, in_flight=min(SLOTS_PER_STAGE, spec.model.num_stages + 1))
+    counters = Counters(config.files.folder / "counters")
+    source = Source(share, worker, min(SLOTS_PER_STAGE, spec.model.num_stages + 1), counters)
     keeper = StageKeeper(
         peer.membership,
         share,
