@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from random import Random
 
 import trio
@@ -49,8 +50,12 @@ class Comparer:
     _woken: trio.Event = field(default_factory=trio.Event)
 
     def __post_init__(self) -> None:
-        """Hear of what others brought us when they asked."""
+        """Hear of what others brought us when they asked, and of those who are back.
+
+        Perhaps it was we who were cut off: then whomever we ask next tells us that we are believed gone.
+        """
         self.exchange.on_found = self._wake
+        self.exchange.intake.on_returned = partial(self._wake, Found.NEWS)
 
     async def run(self) -> None:
         """Compare until cancelled."""

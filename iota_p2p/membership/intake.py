@@ -1,6 +1,6 @@
 """How signed facts enter the view, whether they came by gossip or by exchange."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from iota_p2p.membership.member import Member, open_recent
@@ -13,18 +13,28 @@ from iota_p2p_protocols.errors import IgnoreError, MalformedError, StaleError
 from iota_p2p_protocols.message import open_gossip, open_message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Intake:
-    """Checks signed facts and puts them into a member's view."""
+    """Checks signed facts and puts them into a member's view.
+
+    Attributes:
+        member: whose view.
+        on_returned: told when gossip brings back a peer that was believed gone.
+    """
 
     member: Member
+    on_returned: Callable[[], None] = lambda: None
 
     def hear_advert(self, data: bytes, author: PeerId) -> None:
         """Take an advert from gossip; raises IgnoreError or RejectError."""
         now_s = self.member.clock()
         advert = open_gossip(data, author, Advert, run_id=self.member.run_id, now_s=now_s, opener=open_recent)
-        self.member.view.receive_advert(advert)
+        view = self.member.view
+        was_gone = view.advert_of(author) is not None and not view.is_live(author)
+        view.receive_advert(advert)
         self.member.note_changes()
+        if was_gone and view.is_live(author):
+            self.on_returned()
 
     def hear_absence(self, data: bytes, author: PeerId) -> None:
         """Take an absence from gossip; raises IgnoreError or RejectError."""
