@@ -100,7 +100,8 @@ class Swarm:
         temporary = self.folder / "tmp"
         temporary.mkdir(exist_ok=True)
         ours = {"TMPDIR": str(temporary), "HOME": str(self.folder), "PYTHONPATH": os.pathsep.join(sys.path)}
-        return os.environ | ours
+        # torch makes this folder among the temporary files as soon as there is an optimizer, and leaves it there.
+        return os.environ | ours | {"TORCHINDUCTOR_CACHE_DIR": str(self.folder / "torch")}
 
     async def start(
         self, name: str, *options: str, bootstrap: Iterable[str] = (), prefix: Sequence[str] = ()
