@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from collections import deque
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 
@@ -26,16 +27,18 @@ class Alone:
     cpu_ms: float
 
 
-def train_alone(*, staged: bool, seconds: float) -> Alone:
-    """Train in one process per core at once, as one whole or, `staged`, cut and coded as the run says.
+def train_alone(*, in_flight: int, seconds: float) -> Alone:
+    """Train in one process per core at once, each with one torch thread and the run's microbatch size.
 
-    Every process has one torch thread and the run's microbatch size.
+    `in_flight` 0 trains the whole model as one stage, nothing coded. 1 and more are cut and coded as the run says,
+    with so many microbatches forward before the first of them goes backward, as a source of a pipeline keeps them:
+    with more than 1, a step has changed the weights by then, and the forward pass is run again.
     """
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[Alone] = context.Queue()
     count = os.cpu_count() or 1
     together = context.Barrier(count)
-    workers = [context.Process(target=_train, args=(staged, seconds, together, results)) for _ in range(count)]
+    workers = [context.Process(target=_train, args=(in_flight, seconds, together, results)) for _ in range(count)]
     for worker in workers:
         worker.start()
     done = [results.get(timeout=seconds + 120) for _ in workers]
@@ -52,28 +55,32 @@ def whole(plan: RunPlan) -> RunPlan:
     )
 
 
-def _train(staged: bool, seconds: float, together: Barrier, results: "multiprocessing.Queue[Alone]") -> None:  # noqa: FBT001 - a process's arguments have no names
+def _train(in_flight: int, seconds: float, together: Barrier, results: "multiprocessing.Queue[Alone]") -> None:
     import torch  # noqa: PLC0415 - in the child only
 
-    from iota_p2p.model.compute import StageCompute  # noqa: PLC0415 - the same
+    from iota_p2p.model.compute import Held, StageCompute  # noqa: PLC0415 - the same
 
     torch.set_num_threads(1)
     plan = load_plan(find_config("tiny"))
-    plan = plan if staged else whole(plan)
+    plan = plan if in_flight else whole(plan)
     stages = [StageCompute(plan, index, seed=0) for index in range(plan.model.num_stages)]
     size, length = plan.epoch.microbatch_size, plan.model.sequence_length
     window_BT1 = torch.randint(0, plan.model.vocab_size, (size, length + 1))
+    waiting: deque[list[Held]] = deque()
 
     def microbatch() -> None:
-        payload, gradient, passes = None, None, []
+        payload, gradient, passes = None, None, list[Held]()
         for stage in stages:
             passes.append(stage.forward(window_BT1, payload))
             payload = passes[-1].payload
-        for stage, held in zip(reversed(stages), reversed(passes), strict=True):
+        waiting.append(passes)
+        if len(waiting) < in_flight:
+            return
+        for stage, held in zip(reversed(stages), reversed(waiting.popleft()), strict=True):
             gradient = stage.backward(held, gradient)
             stage.step(1)
 
-    for _ in range(WARM_UP):
+    for _ in range(WARM_UP + in_flight):
         microbatch()
     together.wait(timeout=60)
     began_s, cpu_s, num_done = time.perf_counter(), time.process_time(), 0

@@ -27,7 +27,7 @@ async def run_all(lane: Lane, pieces: list[tuple[Priority, tuple[int, ...]]]) ->
 
 
 async def test_lane__takes_backward_first_and_then_by_order(autojump_clock: MockClock) -> None:
-    pieces = [(G, ()), (F, (2,)), (F, (1,)), (B, (9,)), (B, (3,)), (F, (1, 0))]
+    pieces = [(F, (3,)), (F, (2,)), (F, (1,)), (B, (9,)), (B, (3,)), (F, (1, 0))]
     lane = make_lane()
     assert await run_all(lane, pieces) == [4, 3, 2, 5, 1, 0]
     assert lane.busy_s == len(pieces)
