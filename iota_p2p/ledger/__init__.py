@@ -1,0 +1,1 @@
+"""What a peer keeps of signed facts, on its own disk."""
