@@ -180,6 +180,32 @@ class EpochSpec(Section):
     deadline_s: Count
 
 
+class MergeSpec(Section):
+    """How replicas of a stage become one at the end of an epoch (protocols/spec/butterfly.md).
+
+    A run without this section never merges: its replicas drift apart, which only comparisons want.
+
+    Attributes:
+        codec: how pseudo-gradients travel; docs/decisions/0202 has the measurements.
+        rate: of the outer step; 1 without momentum is plain averaging, best below some hundred epochs.
+        momentum: Nesterov's; 0 is none.
+        first_momentum: where it begins.
+        momentum_warmup_epochs: epochs until it has risen to `momentum`.
+    """
+
+    codec: Literal["float32", "bfloat16", "int8", "top-k"] = "int8"
+    rate: Exact = Decimal(1)
+    momentum: Fraction = Decimal(0)
+    first_momentum: Fraction = Decimal(0)
+    momentum_warmup_epochs: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.first_momentum > self.momentum:
+            raise ValueError(f"first_momentum {self.first_momentum} must not exceed momentum {self.momentum}")
+        return self
+
+
 class ShardRef(Section):
     """A content-addressed file of tokens: the SHA-256 of its bytes in hex, and how many tokens it holds."""
 
@@ -217,6 +243,7 @@ class RunPlan(Section):
     boundary: BoundarySpec
     optimizer: OptimizerSpec = OptimizerSpec()
     epoch: EpochSpec
+    merge: MergeSpec | None = None
 
     def with_data(self, data: DataSpec, *, seed: int) -> "RunSpec":
         """Return the spec of this plan on this data, with initial weights drawn from `seed`."""

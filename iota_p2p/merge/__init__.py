@@ -1,0 +1,1 @@
+"""Replicas of a stage become one model at the end of every epoch (spec: protocols/spec/butterfly.md)."""
