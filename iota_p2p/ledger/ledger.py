@@ -79,6 +79,11 @@ class Ledger:
         rows = self._connection.execute(query + " ORDER BY rowid", values)
         return [Fact(row[0], row[1], PeerId(row[2]), row[3]) for row in rows]
 
+    def all_facts(self) -> list[Fact]:
+        """Return everything kept, and everything we signed: what an audit or a bundle takes."""
+        query = "SELECT kind, epoch, signer, envelope FROM facts UNION SELECT kind, epoch, '', envelope FROM own"
+        return [Fact(row[0], row[1], PeerId(row[2]), row[3]) for row in self._connection.execute(query)]
+
     def sign_once(self, kind: str, epoch: int, sign: Callable[[], bytes]) -> bytes:
         """Return what we signed for this kind and epoch; sign and commit it if we have not.
 
