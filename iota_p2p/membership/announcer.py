@@ -64,10 +64,9 @@ class Announcer:
             self._changed.set()
 
     async def run(self) -> None:
-        """Publish at the start, at every change, every REFRESH_S, and when our presence is doubted."""
-        await self._publish()
+        """Publish when we meet somebody, at every change, every REFRESH_S, and when our presence is doubted."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._repeat_first)
+            nursery.start_soon(self._introduce)
             nursery.start_soon(self._refresh)
             await self._refute()
 
@@ -76,7 +75,10 @@ class Announcer:
         self._sign(leaving=True)
         await self._publish()
 
-    async def _repeat_first(self) -> None:
+    async def _introduce(self) -> None:
+        """Publish as soon as there is somebody to hear us, so that nobody has to pass it on in exchanges."""
+        await self._member.until(lambda: not self._member.view.is_alone)
+        await self._publish()
         for delay_s in REPEATS_AFTER_S:
             await trio.sleep(delay_s)
             await self._publish()

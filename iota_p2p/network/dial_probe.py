@@ -10,11 +10,13 @@ that belongs to something else sees an empty connection.
 """
 
 import ssl
+import warnings
 
 import trio
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 
 from iota_p2p_crypto.errors import MalformedError, PeerUnavailableError
 from iota_p2p_crypto.identity import PUBLIC_KEY_BYTES, PeerId, peer_id_of, verify_signature
@@ -30,6 +32,7 @@ _SIGNED_KEY_BYTES = 106
 # Everything the parser may raise on bytes that a stranger chose.
 _CERTIFICATE_ERRORS = (
     ValueError,
+    CryptographyDeprecationWarning,  # of a malformed field it still tolerates, such as a serial number below 1
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.ExtensionNotFound,
@@ -91,9 +94,10 @@ async def _receive_exactly(stream: trio.abc.ReceiveStream, count: int) -> bytes:
 def _peer_id_in(certificate: bytes) -> PeerId:
     """Return the peer id a libp2p certificate proves; raises MalformedError or InvalidSignatureError."""
     try:
-        parsed = x509.load_der_x509_certificate(certificate)
-        extension = parsed.extensions.get_extension_for_oid(_EXTENSION).value
-        key_info = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        with warnings.catch_warnings(action="error", category=CryptographyDeprecationWarning):
+            parsed = x509.load_der_x509_certificate(certificate)
+            extension = parsed.extensions.get_extension_for_oid(_EXTENSION).value
+            key_info = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except _CERTIFICATE_ERRORS as error:
         raise MalformedError("tls-certificate", f"expected a certificate of libp2p, got another: {error}") from error
     signed_key = extension.value if isinstance(extension, x509.UnrecognizedExtension) else b""

@@ -70,9 +70,10 @@ class FramedStream:
 
     async def receive_head(self) -> Head:
         """Return the head of the frame that has begun; raises SlowPeerError if it takes too long."""
-        with trio.move_on_after(self._limits.header_timeout_s):
-            while self._decoder.head is None and self._frame is None:
-                await self._read_more()
+        if not self._has_head:
+            with trio.move_on_after(self._limits.header_timeout_s):
+                while not self._has_head:
+                    await self._read_more()
         if self._frame is not None:
             return Head(self._frame.kind, self._frame.fields, 0)
         if self._decoder.head is not None:
@@ -83,12 +84,13 @@ class FramedStream:
 
     async def receive_payload(self) -> Frame:
         """Return the whole frame whose head has come; raises SlowPeerError if its payload comes too slowly."""
-        missing_bytes = 0 if self._frame is not None else self._decoder.wanted
-        with trio.move_on_after(self._patience_s(missing_bytes)):
-            while self._frame is None:
-                await self._read_more()
         if self._frame is None:
-            raise SlowPeerError("slow-payload", f"expected {missing_bytes} bytes in time, got a timeout")
+            missing_bytes = self._decoder.wanted
+            with trio.move_on_after(self._patience_s(missing_bytes)):
+                while self._frame is None:
+                    await self._read_more()
+            if self._frame is None:
+                raise SlowPeerError("slow-payload", f"expected {missing_bytes} bytes in time, got a timeout")
         frame, self._frame = self._frame, None
         return frame
 
@@ -110,19 +112,26 @@ class FramedStream:
         """Close at once, even when cancelled."""
         await trio.aclose_forcefully(self._stream)
 
+    @property
+    def _has_head(self) -> bool:
+        return self._decoder.head is not None or self._frame is not None
+
     def _patience_s(self, size_bytes: int) -> float:
         return self._limits.grace_s + size_bytes / self._limits.min_bytes_per_s
 
     async def _read(self) -> bool:
-        """Decode up to the next border of a frame's parts; return False at the end of the stream."""
-        wanted_bytes = self._decoder.wanted
+        """Decode what has come, up to the end of a frame's head or payload; return False at the end of the stream."""
         if not self._ahead:
-            self._ahead = bytes(await self._stream.receive_some(min(max(wanted_bytes, _SMALL_BYTES), _READ_BYTES)))
-        data, self._ahead = self._ahead[:wanted_bytes], self._ahead[wanted_bytes:]
-        frames = self._decoder.feed(data)
-        if frames:
-            self._frame = frames[0]  # what is decoded never goes past one frame
-        return bool(data)
+            wanted_bytes = max(self._decoder.wanted, _SMALL_BYTES)
+            self._ahead = bytes(await self._stream.receive_some(min(wanted_bytes, _READ_BYTES)))
+        begun = bool(self._ahead)
+        had_head = self._decoder.head is not None
+        while self._ahead and self._frame is None and (had_head or self._decoder.head is None):
+            wanted_bytes = self._decoder.wanted
+            data, self._ahead = self._ahead[:wanted_bytes], self._ahead[wanted_bytes:]
+            for frame in self._decoder.feed(data):
+                self._frame = frame  # what is decoded never goes past one frame
+        return begun
 
     async def _read_more(self) -> None:
         if not await self._read():

@@ -26,7 +26,7 @@ class Priority(IntEnum):
 
 # On a busy peer a forward or backward is always waiting: one turn in so many goes to the background all the same.
 # A token of text waits for a turn at every stage, so a person sees this number; 16 made four stages on one slow peer
-# take 4 s a token. One sequence costs 2 % of the turns before it, and a whole held-out batch, were there always one, 14 %.
+# take 4 s a token. One sequence costs 2 % of the turns before it; a whole held-out batch, were there always one, 14 %.
 BACKGROUND_EVERY = 4
 
 

@@ -18,8 +18,8 @@ from iota_p2p.network.memory_events import TraceEvent
 from iota_p2p.peer import Peer, PeerConfig, open_peer
 from iota_p2p_crypto.identity import Identity, PeerId
 
-# A calm wide-area network, looked at a hundred times a second: ten times coarser than its latency needs, and faster.
-SWARM_LINK = LinkModel(tick_s=0.01)
+# A calm wide-area network whose messages all take 50 ms, as they arrive together 20 times a second: simulates faster.
+SWARM_LINK = LinkModel(tick_s=0.05)
 # New objects between two looks for garbage cycles; Python's own 700 suits programs with fewer objects.
 GARBAGE_OBJECTS = 100_000
 EPOCH_S = 1_800_000_000.0  # what a simulated clock shows at virtual time 0; any fixed moment will do

@@ -230,7 +230,8 @@ async def test_thousand_streams_and_two_hundred_connections__leak_nothing() -> N
                 async with outbound.stream:
                     await outbound.stream.send_all(frame(0)[: 5 if index % 2 else None])
                     if index % 3:
-                        await outbound.stream.receive_some()
+                        with suppress(trio.BrokenResourceError):  # half a frame may be cut off without an answer
+                            await outbound.stream.receive_some()
             for _ in range(num_connections):
                 await host.disconnect(peer_id)
                 await host.connect(peer.address)
