@@ -47,8 +47,26 @@ LOSS_RECORD = Domain("loss-record", 1, 24 * _KIB)
 REFUSAL = Domain("refusal", 1, 256)
 # Some 160 bytes of counts.
 PROGRESS = Domain("progress", 1, 1 * _KIB)
+# Some 170 bytes: an epoch, a stake, a flag.
+REGISTRATION = Domain("registration", 1, 512)
+# Some 250 bytes: a root and counts.
+EVIDENCE = Domain("evidence", 1, 512)
+# A row of some 60 bytes for each of 1,000 peers, and the digests of 64 records; the quorum signs it.
+RESULT = Domain("result", 1, 128 * _KIB, max_signatures=64)
 
-DOMAINS: tuple[Domain, ...] = (ABSENCE, ADVERT, LOSS_RECORD, PROGRESS, RECEIPT, REFUSAL, SCORE, TREE_HEAD)
+DOMAINS: tuple[Domain, ...] = (
+    ABSENCE,
+    ADVERT,
+    EVIDENCE,
+    LOSS_RECORD,
+    PROGRESS,
+    RECEIPT,
+    REFUSAL,
+    REGISTRATION,
+    RESULT,
+    SCORE,
+    TREE_HEAD,
+)
 
 DOMAIN_BY_PAYLOAD_TYPE = {domain.payload_type: domain for domain in DOMAINS}
 MAX_PAYLOAD_BYTES = max(domain.max_payload_bytes for domain in DOMAINS)
