@@ -28,7 +28,8 @@ from iota_p2p_protocols.errors import LocalProtocolError
 Floats = npt.NDArray[np.float64]
 Levels = npt.NDArray[np.intp]
 
-# Records that pull an effect towards none: one, so that a peer with a single record is not believed outright.
+# Records that pull a peer's effect towards none: one, so that a peer with a single record is not believed outright.
+# What is only to be taken out, stretches and probes, is not held back: what it left would be noise on the peers.
 RIDGE = 1.0
 # Backfitting halves what is left at every round even where two factors are nearly the same; 64 rounds reach 1e-19.
 MAX_ROUNDS = 64
@@ -107,7 +108,8 @@ def peer_effects(losses_R: Floats, stages: Sequence[Levels], others: Sequence[Le
     if not losses_R.size:
         return [_nothing() for _ in stages]
     counts = [np.bincount(levels_R) for levels_R in factors]
-    effects, rest_R = _backfit(losses_R, factors, counts)
+    ridges = [RIDGE] * len(stages) + [0.0] * len(others)
+    effects, rest_R = _backfit(losses_R, factors, counts, ridges)
     freedom = max(1, losses_R.size - 1 - sum(count_P.size - 1 for count_P in counts))
     # bincount adds in the order of the records; numpy's own sum may add in another on another processor.
     deviation = sqrt(_sum(np.multiply(rest_R, rest_R)) / freedom)
@@ -122,7 +124,7 @@ def stretches(order_R: npt.NDArray[np.int64], num_stretches: int) -> Levels:
 
 
 def _backfit(
-    losses_R: Floats, factors: Sequence[Levels], counts: Sequence[npt.NDArray[np.intp]]
+    losses_R: Floats, factors: Sequence[Levels], counts: Sequence[npt.NDArray[np.intp]], ridges: Sequence[float]
 ) -> tuple[list[Floats], Floats]:
     """Return each factor's effects and what no effect explains."""
     rest_R = np.subtract(losses_R, _sum(losses_R) / losses_R.size)
@@ -132,9 +134,10 @@ def _backfit(
         for index, (levels_R, count_P) in enumerate(zip(factors, counts, strict=True)):
             effect_P = effects[index]
             sums_P = np.bincount(levels_R, weights=rest_R, minlength=count_P.size)
-            # The mean of what is left plus the effect itself, shrunk as if RIDGE records without effect were there.
+            # The mean of what is left plus the effect itself, shrunk as if so many records without effect were there.
             kept_P = np.multiply(effect_P, count_P)
-            step_P = np.subtract(np.divide(np.add(sums_P, kept_P), np.add(count_P, RIDGE)), effect_P)
+            shrunk_P = np.divide(np.add(sums_P, kept_P), np.maximum(np.add(count_P, ridges[index]), 1.0))
+            step_P = np.subtract(shrunk_P, effect_P)
             effects[index] = np.add(effect_P, step_P)
             rest_R = np.subtract(rest_R, step_P[levels_R])
             largest = max(largest, float(np.abs(step_P).max(initial=0.0)))

@@ -125,7 +125,7 @@ def _witnessed(commitment: Verified[EvidenceCommitment], envelope: bytes, terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class JoinedEvidence:
     """Everything that was shown of an epoch, joined.
 
     Attributes:
@@ -141,7 +141,7 @@ class Testimony:
 
 def join_evidence(
     shown: Iterable[tuple[Verified[EvidenceCommitment], Sequence[Witnessed]]], run_id: bytes
-) -> Testimony:
+) -> JoinedEvidence:
     """Join what all holders showed; the order in which it is given makes no difference.
 
     A microbatch that was driven twice, because a caller lost patience with the first tail, has two honest records:
@@ -170,4 +170,4 @@ def join_evidence(
     for (tail, _), payloads in versions.items():
         if len(payloads) > 1:
             contradicted[tail] = contradicted.get(tail, 0) + 1
-    return Testimony(tuple(chosen[name] for name in sorted(chosen)), withheld, contradicted)
+    return JoinedEvidence(tuple(chosen[name] for name in sorted(chosen)), withheld, contradicted)
