@@ -1,0 +1,48 @@
+"""The codecs by name, and how what one of them loses is made up for an epoch later."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from iota_p2p_protocols.butterfly.codec import Codec, Vector
+from iota_p2p_protocols.butterfly.dense_codecs import BFloat16, Float32, Int8
+from iota_p2p_protocols.butterfly.top_k import TopK
+from iota_p2p_protocols.errors import LocalProtocolError, MalformedError
+
+_INT8 = Int8()
+CODECS: Mapping[str, Codec] = {codec.name: codec for codec in (Float32(), BFloat16(), _INT8, TopK())}
+
+
+def codec_named(name: str) -> Codec:
+    """Return a codec by the name a peer may have sent; raises MalformedError if there is none."""
+    codec = CODECS.get(name)
+    if codec is None:
+        raise MalformedError("codec-name", f"expected one of {', '.join(CODECS)}, got {name!r:.40}")
+    return codec
+
+
+def result_codec(contributed: Codec) -> Codec:
+    """Return the codec of reduced blocks: the contributions' own, but int8 where that one drops values.
+
+    A mean of several sparse contributions is not sparse, and both reducers must write the same bytes, so that there
+    is nobody to keep what a result's codec loses.
+    """
+    return _INT8 if contributed.name == TopK.name else contributed
+
+
+def encode_with_feedback(codec: Codec, values: Vector, residual: Vector | None) -> tuple[bytes, Vector]:
+    """Encode a pseudo-gradient together with what the codec lost of the earlier ones.
+
+    Args:
+        codec: the run's.
+        values: this epoch's pseudo-gradient, W float32.
+        residual: what the last call returned; None at first, and after a state was fetched from others.
+
+    Returns:
+        The encoded blocks, and what they lack of values + residual.
+    """
+    if residual is not None and residual.shape != values.shape:
+        raise LocalProtocolError(f"expected a residual of shape {values.shape}, got {residual.shape}")
+    wanted = values if residual is None else np.add(values, residual)
+    encoded = codec.encode(wanted)
+    return encoded, np.subtract(wanted, codec.decode(encoded, len(wanted)))

@@ -1,0 +1,93 @@
+"""The shard map: which two members reduce which blocks of the vector.
+
+N members make N (N - 1) / 2 shards, each reduced by one unordered pair of members, and no pair twice: every member
+reduces N - 1 shards, shares exactly one with each other member, and what it claims of each can be compared with
+somebody else's claim. Which pair gets which shard is drawn from the roster certificate's digest, so that nobody knows
+it when committing to a contribution.
+
+Members are numbered as in the roster. Two members share all blocks; a single one has them to itself.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+from iota_p2p_crypto.digest import Digest, tagged_digest
+from iota_p2p_protocols.errors import LocalProtocolError, MalformedError
+
+# Larger groups meet in a grid of two rounds (`grid`): N^2 / 2 streams and shards of few blocks gain nothing.
+MAX_MEMBERS = 32
+_TAG = "iota-p2p/shard-map/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One part of the vector.
+
+    Attributes:
+        index: its number.
+        pair: the members that reduce it, the lower one first; twice the same if there is only one.
+        blocks: its blocks; none if the vector has fewer blocks than there are shards.
+    """
+
+    index: int
+    pair: tuple[int, int]
+    blocks: range
+
+    @property
+    def reducers(self) -> tuple[int, ...]:
+        """The members that reduce it, each once."""
+        return self.pair[: len(set(self.pair))]
+
+    def source_for(self, member: int) -> int:
+        """Return the reducer whose copy a member takes first; the other one stands by.
+
+        A reducer takes its own. The others are spread over both.
+        """
+        return member if member in self.pair else self.pair[(member + self.index) % 2]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMap:
+    """All shards of one merge.
+
+    Attributes:
+        num_members: N.
+        num_blocks: blocks of the vector.
+        shards: by index; their blocks follow each other.
+    """
+
+    num_members: int
+    num_blocks: int
+    shards: tuple[Shard, ...]
+
+    def of(self, member: int) -> tuple[Shard, ...]:
+        """Return the shards that a member reduces, by index."""
+        if not 0 <= member < self.num_members:
+            raise LocalProtocolError(f"expected a member below {self.num_members}, got {member}")
+        return tuple(shard for shard in self.shards if member in shard.pair)
+
+    def shard(self, index: int) -> Shard:
+        """Return the shard a peer named; raises MalformedError if there is none of this index."""
+        if not 0 <= index < len(self.shards):
+            raise MalformedError("shard-index", f"expected a shard below {len(self.shards)}, got {index}")
+        return self.shards[index]
+
+
+def draw_shard_map(certificate: Digest, num_members: int, num_blocks: int) -> ShardMap:
+    """Draw the shard map of a merge.
+
+    Args:
+        certificate: digest of the roster certificate's payload.
+        num_members: N, at most MAX_MEMBERS.
+        num_blocks: blocks of the vector; shards differ by one block at most.
+    """
+    if not 1 <= num_members <= MAX_MEMBERS or num_blocks < 1:
+        raise LocalProtocolError(f"expected 1 to {MAX_MEMBERS} members and a block, got {num_members}, {num_blocks}")
+    pairs = sorted(combinations(range(num_members), 2), key=lambda pair: _rank(certificate, pair)) or [(0, 0)]
+    edges = [index * num_blocks // len(pairs) for index in range(len(pairs) + 1)]
+    shards = (Shard(index, pair, range(edges[index], edges[index + 1])) for index, pair in enumerate(pairs))
+    return ShardMap(num_members, num_blocks, tuple(shards))
+
+
+def _rank(certificate: Digest, pair: tuple[int, int]) -> Digest:
+    return tagged_digest(_TAG, certificate, *(member.to_bytes(2, "big") for member in pair))

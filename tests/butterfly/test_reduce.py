@@ -1,0 +1,153 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iota_p2p_crypto.digest import digest
+from iota_p2p_protocols.butterfly.codec import Vector
+from iota_p2p_protocols.butterfly.codecs import CODECS
+from iota_p2p_protocols.butterfly.reduce import MAX_BOAST, combine_block, counted_samples, reduce_block
+from iota_p2p_protocols.errors import LocalProtocolError
+from tests.butterfly.gradients import vector
+
+EXACT = CODECS["float32"]
+GROUPS = (1, 2, 3, 5, 8, 16, 50)
+
+
+def of_norm(norm: float, seed: int, length: int = 64) -> Vector:
+    values = vector(length, seed).astype(np.float64)
+    scaled: Vector = (values / np.linalg.norm(values) * norm).astype(np.float32)
+    return scaled
+
+
+def mean_of(blocks: list[Vector | None], samples: list[int]) -> Vector:
+    length = max(0 if block is None else len(block) for block in blocks) or 64
+    encoded = [None if block is None else EXACT.encode(block) for block in blocks]
+    return EXACT.decode_block(reduce_block(encoded, samples, EXACT, length).encoded, length)
+
+
+@pytest.mark.parametrize("members", GROUPS)
+@given(data=st.data())
+def test_mean__is_exact_when_nobody_is_clipped(members: int, data: st.DataObject) -> None:
+    """Members with the same magnitudes and any signs have one norm; the rational mean, rounded once, is the result."""
+    magnitudes = data.draw(st.lists(st.integers(0, 4000), min_size=1, max_size=6))
+    signs = st.lists(st.sampled_from([-1, 1]), min_size=len(magnitudes), max_size=len(magnitudes))
+    rows = [[m * s for m, s in zip(magnitudes, data.draw(signs), strict=True)] for _ in range(members)]
+    samples = data.draw(st.lists(st.integers(1, 40), min_size=members, max_size=members))
+    weights = counted_samples(samples)
+    expected = [
+        float(np.float32(float(Fraction(sum(w * row[i] for w, row in zip(weights, rows, strict=True)), sum(weights)))))
+        for i in range(len(magnitudes))
+    ]
+    assert mean_of([np.array(row, dtype=np.float32) for row in rows], samples).tolist() == expected
+
+
+@pytest.mark.parametrize("members", GROUPS)
+def test_identical_contributions__come_back_unchanged(members: int) -> None:
+    block = vector(500)
+    np.testing.assert_array_equal(mean_of([block] * members, list(range(1, members + 1))), block)
+
+
+def test_samples__weigh() -> None:
+    got = mean_of([of_norm(1, 1), of_norm(1, 2)], [1, 3])
+    np.testing.assert_allclose(got, (of_norm(1, 1) + 3 * of_norm(1, 2)) / 4, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("samples", "counted"),
+    [
+        ((5,), (5,)),
+        ((5, 1000), (5, 5 * MAX_BOAST)),
+        ((3, 4, 1000), (3, 4, 4 * MAX_BOAST)),
+        ((0, 0, 7), (0, 0, 0)),
+        ((1, 2, 3, 4), (1, 2, 3, 4)),
+    ],
+)
+def test_boast__counts_for_a_few_medians_at_most(samples: tuple[int, ...], counted: tuple[int, ...]) -> None:
+    assert counted_samples(samples) == counted
+
+
+def test_scaled_contribution__counts_like_the_others() -> None:
+    honest = [of_norm(1, seed) for seed in range(4)]
+    attacked = reduce_block([EXACT.encode(b) for b in (*honest[:3], honest[3] * 1000)], [1] * 4, EXACT, 64)
+    assert 3 in attacked.clipped
+    np.testing.assert_allclose(EXACT.decode_block(attacked.encoded, 64), mean_of(list(honest), [1] * 4), atol=1e-6)
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=9), st.integers(0, 4), st.floats(1, 1e4))
+def test_norm_of_the_mean__never_passes_the_honest_maximum(norms: list[float], liars: int, factor: float) -> None:
+    """As long as the liars are fewer than half, nothing they send makes the result longer than an honest block."""
+    liars = min(liars, (len(norms) - 1) // 2)
+    honest = norms[liars:]
+    blocks: list[Vector | None] = [of_norm(n * factor, i) for i, n in enumerate(norms[:liars])]
+    blocks += [of_norm(n, liars + i) for i, n in enumerate(honest)]
+    assert np.linalg.norm(mean_of(blocks, [1] * len(blocks))) <= max(honest) * 1.0001
+
+
+def test_missing_contribution__is_left_out() -> None:
+    blocks = [of_norm(1, 1), None, of_norm(1, 2)]
+    np.testing.assert_array_equal(mean_of(list(blocks), [2, 9, 2]), mean_of([blocks[0], blocks[2]], [1, 1]))
+
+
+def test_bad_contribution__is_left_out_and_named() -> None:
+    bad = np.array([np.nan] * 64, dtype="<f4").tobytes()
+    good = [EXACT.encode(of_norm(1, seed)) for seed in range(2)]
+    reduced = reduce_block([good[0], bad, good[1], b"short"], [1] * 4, EXACT, 64)
+    assert reduced.refused == (1, 3)
+    assert reduced.encoded == reduce_block([good[0], None, good[1], None], [1] * 4, EXACT, 64).encoded
+
+
+@pytest.mark.parametrize(
+    ("blocks", "samples"),
+    [([None, None], [1, 1]), ([of_norm(1, 1), of_norm(1, 2)], [0, 0]), ([np.zeros(64, np.float32)] * 3, [1, 1, 1])],
+)
+def test_result__is_zero_when_nothing_counts(blocks: list[Vector | None], samples: list[int]) -> None:
+    assert not mean_of(blocks, samples).any()
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "int8"])
+def test_lossy_codecs__give_nearly_the_same_mean(name: str) -> None:
+    codec, blocks = CODECS[name], [vector(5000, seed) for seed in range(4)]
+    reduced = reduce_block([codec.encode(block) for block in blocks], [1, 2, 3, 4], codec, 5000)
+    exact = mean_of(list(blocks), [1, 2, 3, 4])
+    error = np.linalg.norm(codec.decode_block(reduced.encoded, 5000) - exact)
+    assert error < 0.02 * np.linalg.norm(exact)
+
+
+def test_order__of_the_same_members_does_not_change_the_mean_beyond_rounding() -> None:
+    blocks: list[Vector | None] = [of_norm(1 + seed / 10, seed) for seed in range(7)]
+    samples = [3, 1, 4, 1, 5, 9, 2]
+    np.testing.assert_allclose(mean_of(blocks[::-1], samples[::-1]), mean_of(blocks, samples), rtol=1e-6, atol=1e-9)
+
+
+def test_combined_rows__are_the_mean_of_all_members() -> None:
+    blocks = [of_norm(1, seed) for seed in range(6)]
+    samples = [1, 2, 3, 4, 5, 6]
+    rows = [mean_of(list(blocks[:2]), samples[:2]), mean_of(list(blocks[2:]), samples[2:])]
+    combined = combine_block([EXACT.encode(row) for row in rows], [3, 18], EXACT, 64)
+    direct = sum(n * block.astype(np.float64) for n, block in zip(samples, blocks, strict=True)) / 21
+    np.testing.assert_allclose(EXACT.decode_block(combined, 64), direct, atol=1e-7)
+
+
+def test_combined_rows__were_checked_before() -> None:
+    with pytest.raises(LocalProtocolError, match="rows"):
+        combine_block([b"short"], [1], EXACT, 64)
+
+
+GOLDEN = {
+    "float32": "14f1c8a9f98b1498",
+    "bfloat16": "2e190a4f63405cb2",
+    "int8": "ea1ce271618c1671",
+    "top-k": "573eda68828405c1",
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_result__is_the_same_everywhere(name: str) -> None:
+    """Golden digests: another platform that adds in another order fails here, not in the field."""
+    codec = CODECS[name]
+    encoded = [codec.encode(vector(9000, seed) * np.float32(1 + seed)) for seed in range(5)]
+    reduced = reduce_block([*encoded, None], [3, 1, 4, 1, 99, 7], codec, 9000)
+    assert digest(reduced.encoded).hex()[:16] == GOLDEN[name]
