@@ -80,12 +80,15 @@ INFERENCE = ProtocolSpec(id="/iota-p2p/inference/1", max_header_bytes=96 * _KIB,
 RUN_SPEC = ProtocolSpec(id="/iota-p2p/run-spec/1", max_header_bytes=1 * _KIB, max_payload_bytes=512 * _KIB)
 # A piece of a data shard: one holds a whole shard of 2^20 four-byte ids and its header.
 SHARD = ProtocolSpec(id="/iota-p2p/shard/1", max_header_bytes=1 * _KIB, max_payload_bytes=(4 * 1024 + 1) * _KIB)
-# A stage's state in chunks, or the digests of all its chunks. 4 MiB come in a second or two over a home uplink and
-# are all that is lost when the holder dies. Asking twice for a snapshot gives the same one for a while.
-STATE = ProtocolSpec(id="/iota-p2p/state/1", max_header_bytes=1 * _KIB, max_payload_bytes=4 * 1024 * _KIB)
+# A stage's state: its signed manifest with the digests of all its chunks, or one chunk by its digest. The list of
+# chunks is the largest payload, and bounds a state to 128 GiB.
+STATE = ProtocolSpec(id="/iota-p2p/state/2", max_header_bytes=16 * _KIB, max_payload_bytes=4 * 1024 * _KIB)
+# Keep a state of mine: the same manifest and list, then the chunks that are missing. Putting twice does no harm.
+CUSTODY = ProtocolSpec(id="/iota-p2p/custody/1", max_header_bytes=16 * _KIB, max_payload_bytes=4 * 1024 * _KIB)
 
 PROTOCOLS: tuple[ProtocolSpec, ...] = (
     ACTIVATION,
+    CUSTODY,
     DIAL_BACK,
     HELLO,
     INFERENCE,
