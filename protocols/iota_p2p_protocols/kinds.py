@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from iota_p2p_crypto.domains import Domain
 from iota_p2p_protocols.absence import Absence
 from iota_p2p_protocols.advert import Advert
+from iota_p2p_protocols.butterfly.reducer_report import ReducerReport
 from iota_p2p_protocols.loss_record import LossRecord
 from iota_p2p_protocols.message import Message
 from iota_p2p_protocols.progress import Progress
@@ -12,5 +13,5 @@ from iota_p2p_protocols.receipt import Receipt
 from iota_p2p_protocols.refusal import Refusal
 
 KIND_BY_DOMAIN: Mapping[Domain, type[Message]] = {
-    kind.domain: kind for kind in (Absence, Advert, LossRecord, Progress, Receipt, Refusal)
+    kind.domain: kind for kind in (Absence, Advert, LossRecord, Progress, Receipt, ReducerReport, Refusal)
 }
