@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from iota_p2p_protocols.butterfly.codec import MIN_MAGNITUDE, Codec, Raw, Vector, pairwise_sum
+from iota_p2p_protocols.butterfly.codec import MAX_MAGNITUDE, MIN_MAGNITUDE, Codec, Raw, Vector, pairwise_sum
 
 UNIT = 256  # so that a position is one byte
 KEPT = 16  # of a unit: 6.25 %; a quarter of that cost .2 nats/byte more (facts, section 7)
@@ -21,6 +21,7 @@ _FLOAT32 = np.dtype("<f4")
 _SHIFTS = np.arange(0, 8, 2, dtype=np.uint8)
 # Code to multiple of the scale: bit 1 is the sign, bit 0 the size.
 _MULTIPLES = np.array([1, 3, -1, -3], dtype=np.float32)
+_MAX_SCALE = np.float32(MAX_MAGNITUDE / 3)  # three scales must decode
 
 
 class TopK(Codec):
@@ -45,7 +46,8 @@ class TopK(Codec):
         means[means < MIN_MAGNITUDE] = 0
         codes = ((kept < 0) * np.uint8(2) + (kept_magnitudes >= means[:, None])).astype(np.uint8)
         packed = np.bitwise_or.reduce(codes.reshape(-1, _CODE_BYTES, _CODES_PER_BYTE) << _SHIFTS, axis=2)
-        tables = ((means / np.float32(2)).astype(_FLOAT32).view(np.uint8), positions.astype(np.uint8), packed)
+        scales = np.minimum(means / np.float32(2), _MAX_SCALE)
+        tables = (scales.astype(_FLOAT32).view(np.uint8), positions.astype(np.uint8), packed)
         start = 0
         for table in tables:
             flat = table.reshape(len(rows), -1)
