@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iota_p2p_protocols.errors import LocalProtocolError
-from iota_p2p_protocols.scoring.clasp import Floats, Levels, mean_losses, peer_effects, stretches, z_scores
+from iota_p2p_protocols.scoring.clasp import (
+    Floats,
+    Levels,
+    explained_effects,
+    mean_losses,
+    peer_effects,
+    stretches,
+    z_scores,
+)
 
 NUM_STAGES, NUM_REPLICAS = 5, 5
 
@@ -63,6 +71,44 @@ def test_effects__blame_every_bad_peer_and_no_honest_one() -> None:
             low, high = effects.interval(replica)
             assert (low > 0) == (bad[stage] == replica)
             assert low <= effects.contrasts_P[replica] <= high
+
+
+def saturated(num_records: int, seed: int) -> tuple[Floats, Levels, dict[int, int]]:
+    """Return the toy with a bad peer in every stage: two thirds of all pathways are bad, and none is worse than one."""
+    bad = dict(enumerate([3, 0, 1, 4, 2]))
+    return *paper_toy(num_records, bad, seed), bad
+
+
+def test_explained__finds_harm_that_harm_elsewhere_hides() -> None:
+    """250 records: a plain fit is certain of hardly any bad peer, the explained one of all; none accuses the honest."""
+    losses_R, replicas_RS, bad = saturated(250, seed=4)
+    certain = {}
+    for fit in (peer_effects, explained_effects):
+        found = fit(losses_R, columns(replicas_RS))
+        certain[fit] = {
+            (stage, replica)
+            for stage, effects in enumerate(found)
+            for replica in range(NUM_REPLICAS)
+            if effects.interval(replica)[0] > 0
+        }
+    assert certain[explained_effects] == set(bad.items())
+    assert certain[peer_effects] < certain[explained_effects]
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 60))
+def test_explained__accuses_nobody_where_all_are_honest(seed: int, num_records: int) -> None:
+    losses_R, replicas_RS = paper_toy(num_records, {}, seed)
+    for effects in explained_effects(losses_R, columns(replicas_RS)):
+        assert all(effects.interval(level)[0] <= 0 for level in range(effects.counts_P.size))
+
+
+def test_explained__is_the_plain_fit_where_nobody_is_suspect() -> None:
+    losses_R, replicas_RS = paper_toy(200, {}, seed=1)
+    for one, other in zip(
+        explained_effects(losses_R, columns(replicas_RS)), peer_effects(losses_R, columns(replicas_RS)), strict=True
+    ):
+        np.testing.assert_array_equal(one.contrasts_P, other.contrasts_P)
 
 
 def test_effects__recover_what_was_put_in() -> None:
@@ -120,12 +166,13 @@ def test_effects__are_these_very_bits() -> None:
     losses_R = 4.0 + (numbers_R * 7919 % 1009) / 1000
     replicas_RS = np.stack([numbers_R * (stage + 2) // 3 % (stage + 2) for stage in range(3)], axis=1)
     hasher = hashlib.sha256()
-    for effects in peer_effects(losses_R, columns(replicas_RS), [stretches(numbers_R, 8)]):
+    losses_R[replicas_RS[:, 1] == 2] += 2.0
+    for effects in explained_effects(losses_R, columns(replicas_RS), [stretches(numbers_R, 8)]):
         hasher.update(effects.contrasts_P.tobytes() + effects.errors_P.tobytes())
     assert hasher.hexdigest() == GOLDEN
 
 
-GOLDEN = "f28472fcc8931617770bec212071379a76ff05754ead59bb8041e2a6db7988ff"
+GOLDEN = "d80220a9b0196000ae9dddbf430f66d5286feacacfe184aa83d5a991aae21e68"
 
 
 @settings(max_examples=30)

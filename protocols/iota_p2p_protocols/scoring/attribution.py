@@ -7,7 +7,7 @@ import numpy as np
 
 from iota_p2p_crypto.identity import PeerId, peer_id_to_bytes
 from iota_p2p_protocols.loss_record import MICRONATS_PER_NAT
-from iota_p2p_protocols.scoring.clasp import PeerEffects, peer_effects, stretches
+from iota_p2p_protocols.scoring.clasp import PeerEffects, explained_effects, stretches
 from iota_p2p_protocols.scoring.evidence import JoinedEvidence
 
 # Stretches of an epoch whose common loss is taken out, while each still holds a few records of every replica.
@@ -78,7 +78,7 @@ def _effects(evidence: JoinedEvidence, num_stages: int) -> list[PeerEffects]:
         factors.append(np.array([number[one.pathway[stage]] for one in records], dtype=np.intp))
     counters_R = np.array([one.record.payload.microbatch.counter for one in records])
     num_stretches = max(1, min(MAX_STRETCHES, len(records) // _RECORDS_PER_STRETCH))
-    return peer_effects(losses_R, factors, [stretches(counters_R, num_stretches)])
+    return explained_effects(losses_R, factors, [stretches(counters_R, num_stretches)])
 
 
 def _in_micronats(effects: PeerEffects, level: int) -> tuple[int, int, int]:

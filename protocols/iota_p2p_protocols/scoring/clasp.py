@@ -5,6 +5,10 @@ Three estimators over records (pathway, loss). `mean_losses` is the paper's: the
 (which takes out that losses fall), or, for paired probes, the probe (which takes out what the data itself does); a
 peer's *contrast* is its effect against the other replicas of its stage.
 
+`explained_effects` goes on from there: a peer whose harm is certain is taken out together with all pathways through it,
+and the rest is fitted again. Harm hides harm: with five bad peers of 25 two thirds of all pathways are bad, and what
+one of them adds no longer shows (bench/clasp.py measures what this finds and `peer_effects` does not).
+
 The fit is backfitting: factor by factor, each effect becomes the shrunk mean of what the others leave over. It needs
 sums in a fixed order, subtractions and divisions only, so it gives the same bits on every platform, which solving a
 linear system by a library does not; that is what makes a score recomputable (docs/decisions/0302).
@@ -16,9 +20,9 @@ better than they are, so nobody is rewarded for a negative contrast.
 Shapes: R records, F factors, P levels of a factor. Losses in nats.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +39,14 @@ RIDGE = 1.0
 MAX_ROUNDS = 64
 # Nats; a hundredth of the unit in which records state losses.
 TOLERANCE = 1e-8
-# Standard errors either side: with a thousand honest peers, 0.3 of them lie outside by chance.
-WIDTH = 3.5
+# Standard errors either side of what is certain: 1,000 epochs of 25 honest peers accuse 0.1 of them by chance.
+WIDTH = 4.5
+# Records beyond those that the fit itself uses up, below which the spread is too uncertain to be certain of anything.
+LEAST_FREEDOM = 30
+# To be taken out and make harm beside it visible, a peer need only be suspect: one honest peer in a thousand is.
+SUSPECT_WIDTH = 3.0
+# Suspects are taken out at most so often, the worst of each stage at a time; a million records take 0.3 s each time.
+MAX_SUSPICIONS = 16
 # Makes a median absolute deviation estimate a standard deviation, for normally distributed values.
 _MAD_SCALE = 1.4826
 
@@ -49,7 +59,7 @@ class PeerEffects:
         counts_P: records of each.
         effects_P: nats that a level adds, against the level of all.
         contrasts_P: its effect less that of the others' middle one; 0 where there is no other.
-        errors_P: standard error of the contrast; infinite without a record or without another level.
+        errors_P: standard error of the contrast; infinite without a record, another level or LEAST_FREEDOM.
     """
 
     counts_P: npt.NDArray[np.int64]
@@ -110,10 +120,73 @@ def peer_effects(losses_R: Floats, stages: Sequence[Levels], others: Sequence[Le
     counts = [np.bincount(levels_R) for levels_R in factors]
     ridges = [RIDGE] * len(stages) + [0.0] * len(others)
     effects, rest_R = _backfit(losses_R, factors, counts, ridges)
-    freedom = max(1, losses_R.size - 1 - sum(count_P.size - 1 for count_P in counts))
+    freedom = losses_R.size - 1 - sum(count_P.size - 1 for count_P in counts)
     # bincount adds in the order of the records; numpy's own sum may add in another on another processor.
-    deviation = sqrt(_sum(np.multiply(rest_R, rest_R)) / freedom)
+    squares = _sum(np.multiply(rest_R, rest_R))
+    deviation = sqrt(squares / freedom) if freedom >= LEAST_FREEDOM else inf
     return [_contrasts(effects[index], counts[index], deviation) for index in range(len(stages))]
+
+
+def explained_effects(losses_R: Floats, stages: Sequence[Levels], others: Sequence[Levels] = ()) -> list[PeerEffects]:
+    """Fit as `peer_effects`; then again and again without the pathways through the worst suspects of each stage.
+
+    In the end everybody who is no suspect is judged by the pathways without any, and each suspect by these and those
+    on which it was the only one.
+    """
+    found = peer_effects(losses_R, stages, others)
+    suspects = _suspects(losses_R, stages, others, found)
+    passed = [np.isin(one_R, list(levels)) for one_R, levels in zip(stages, suspects, strict=True)]
+    num_suspects_R = np.sum(passed, axis=0)
+    for stage, levels in enumerate(suspects):
+        for level in sorted(levels):
+            alone_R = (num_suspects_R == 0) | ((num_suspects_R == 1) & (stages[stage] == level))
+            _update(found[stage], _fit_part(losses_R, stages, others, alone_R)[stage], [level])
+    if any(suspects):
+        for stage, clean in enumerate(_fit_part(losses_R, stages, others, num_suspects_R == 0)):
+            _update(
+                found[stage], clean, [level for level in range(clean.counts_P.size) if level not in suspects[stage]]
+            )
+    return found
+
+
+def _suspects(
+    losses_R: Floats, stages: Sequence[Levels], others: Sequence[Levels], first: Sequence[PeerEffects]
+) -> list[set[int]]:
+    """Return each stage's suspects, found one after the other in ever cleaner pathways."""
+    suspects: list[set[int]] = [set() for _ in stages]
+    kept_R = np.ones(losses_R.size, dtype=bool)
+    latest = first
+    for _ in range(MAX_SUSPICIONS):
+        worst = [_worst(effects) for effects in latest]
+        if all(level is None for level in worst):
+            break
+        for stage, level in enumerate(worst):
+            if level is not None:
+                suspects[stage].add(level)
+                kept_R &= stages[stage] != level
+        latest = _fit_part(losses_R, stages, others, kept_R)
+    return suspects
+
+
+def _fit_part(
+    losses_R: Floats, stages: Sequence[Levels], others: Sequence[Levels], kept_R: npt.NDArray[np.bool_]
+) -> list[PeerEffects]:
+    return peer_effects(losses_R[kept_R], [one_R[kept_R] for one_R in stages], [one_R[kept_R] for one_R in others])
+
+
+def _worst(effects: PeerEffects) -> int | None:
+    """Return the level whose harm is the most certain, if it is suspect."""
+    low_P = np.subtract(effects.contrasts_P, np.multiply(SUSPECT_WIDTH, effects.errors_P))
+    return int(np.argmax(low_P)) if low_P.size and low_P.max() > 0 else None
+
+
+def _update(old: PeerEffects, new: PeerEffects, levels: Iterable[int]) -> None:
+    """Take over what another fit says of some levels, where it could compare them with others at all."""
+    for level in levels:
+        if level < new.counts_P.size and np.isfinite(new.errors_P[level]):
+            old.effects_P[level] = new.effects_P[level]
+            old.contrasts_P[level] = new.contrasts_P[level]
+            old.errors_P[level] = new.errors_P[level]
 
 
 def stretches(order_R: npt.NDArray[np.int64], num_stretches: int) -> Levels:
