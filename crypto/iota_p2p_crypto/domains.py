@@ -53,8 +53,8 @@ REGISTRATION = Domain("registration", 1, 512)
 EVIDENCE = Domain("evidence", 1, 512)
 # A row of some 60 bytes for each of 1,000 peers, and the digests of 64 records; the quorum signs it.
 RESULT = Domain("result", 1, 128 * _KIB, max_signatures=64)
-# A digest and a list of some missing members for each of 31 shards.
-REDUCER_REPORT = Domain("reducer-report", 1, 4 * _KIB)
+# A digest and a list of missing members for each of 63 shards.
+REDUCER_REPORT = Domain("reducer-report", 1, 12 * _KIB)
 # Three digests, lengths and counts: 300 bytes.
 STATE_MANIFEST = Domain("state-manifest", 1, 512)
 

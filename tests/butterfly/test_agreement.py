@@ -5,13 +5,15 @@ from hypothesis import strategies as st
 from iota_p2p_crypto.digest import digest
 from iota_p2p_protocols.butterfly.agreement import (
     Agreement,
+    Reports,
     agreement_matrix,
+    claims_by_shard,
     disputed,
     settle,
-    settled_digests,
+    settle_all,
 )
 from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
-from iota_p2p_protocols.butterfly.shard_map import Shard, draw_shard_map
+from iota_p2p_protocols.butterfly.shard_map import Shard, ShardMap, draw_shard_map
 from tests.butterfly.reports import TRUTH, Said, honest, reports
 from tests.butterfly.test_shard_map import CERTIFICATE
 
@@ -33,13 +35,17 @@ def without(*missing: int) -> Said:
     return lambda _, shard: ShardClaim(shard=shard.index, digest=digest(repr(missing).encode()), missing=missing)
 
 
+def settled(drawn: ShardMap, said: Reports) -> set[bytes | None]:
+    return {None if claim is None else claim.digest for claim in settle_all(drawn, said)}
+
+
 @pytest.mark.parametrize("members", GROUPS)
 def test_honest_members__agree_and_everything_is_settled(members: int) -> None:
     drawn = draw_shard_map(CERTIFICATE, members, 200)
     said = reports(drawn)
     assert agreement_matrix(drawn, said).suspects() == ()
     assert disputed(drawn, said) == ()
-    assert set(settled_digests(drawn, said)) == {TRUTH}
+    assert settled(drawn, said) == {TRUTH}
 
 
 @given(st.integers(3, 16), st.data())
@@ -73,26 +79,26 @@ def test_proved_liars__leave_the_truth_or_nothing(members: int, data: st.DataObj
         shard.index for shard in drawn.shards if liars & set(shard.pair)
     }
     assert disputed(drawn, said, liars) == ()
-    for shard, got in zip(drawn.shards, settled_digests(drawn, said, liars), strict=True):
-        assert got == (None if set(shard.pair) <= liars else TRUTH)
+    for shard, got in zip(drawn.shards, settle_all(drawn, said, liars), strict=True):
+        assert (None if got is None else got.digest) == (None if set(shard.pair) <= liars else TRUTH)
 
 
 def test_open_dispute__loses_the_shard() -> None:
     drawn = draw_shard_map(CERTIFICATE, 2, 9)
-    assert settle(drawn.shards[0], reports(drawn, {1: alone})) is None
+    assert settle_all(drawn, reports(drawn, {1: alone})) == (None,)
 
 
 def test_one_silent_reducer__leaves_the_other_copy() -> None:
     drawn = draw_shard_map(CERTIFICATE, 3, 9)
     said = {member: of for member, of in reports(drawn).items() if member != 1}
     assert agreement_matrix(drawn, said).rows[0][1] is Agreement.SILENT
-    assert set(settled_digests(drawn, said)) == {TRUTH}
+    assert settled(drawn, said) == {TRUTH}
 
 
 def test_two_silent_reducers__lose_their_shard_only() -> None:
     drawn = draw_shard_map(CERTIFICATE, 4, 60)
     said = {member: of for member, of in reports(drawn).items() if member > 1}
-    lost = [shard.pair for shard in drawn.shards if settle(shard, said) is None]
+    lost = [shard.pair for shard, taken in zip(drawn.shards, settle_all(drawn, said), strict=True) if taken is None]
     assert lost == [(0, 1)]
 
 
@@ -102,7 +108,7 @@ def test_different_inputs__are_no_dispute_and_the_fuller_copy_is_taken() -> None
     assert agreement_matrix(drawn, said).rows[1][2] is Agreement.APART
     assert disputed(drawn, said) == ()
     shard = next(shard for shard in drawn.shards if shard.pair == (1, 2))
-    taken = settle(shard, said)
+    taken = settle(claims_by_shard(drawn, said)[shard.index])
     assert taken is not None
     assert taken.missing == (4,)
 
@@ -118,4 +124,4 @@ def test_empty_shards__need_no_claims() -> None:
     drawn = draw_shard_map(CERTIFICATE, 5, 2)
     said = reports(drawn, {0: honest})
     assert disputed(drawn, said) == ()
-    assert sum(digest is not None for digest in settled_digests(drawn, said)) == 2
+    assert sum(claim is not None for claim in settle_all(drawn, said)) == 2

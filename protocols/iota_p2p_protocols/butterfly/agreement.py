@@ -13,11 +13,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from iota_p2p_crypto.digest import Digest
 from iota_p2p_protocols.butterfly.reducer_report import ReducerReport, ShardClaim
 from iota_p2p_protocols.butterfly.shard_map import Shard, ShardMap
 
 Reports = Mapping[int, ReducerReport]  # by member; each was checked by `check_reducer_report`
+Claims = Mapping[int, ShardClaim]  # on one shard, by member
 
 
 class Agreement(Enum):
@@ -58,54 +58,55 @@ class AgreementMatrix:
         return "\n".join("".join(entry.value for entry in row) for row in self.rows)
 
 
+def claims_by_shard(shard_map: ShardMap, reports: Reports) -> tuple[Claims, ...]:
+    """Return what was said of every shard."""
+    by_shard: tuple[dict[int, ShardClaim], ...] = tuple({} for _ in shard_map.shards)
+    for member, report in sorted(reports.items()):
+        for claim in report.claims:
+            by_shard[claim.shard][member] = claim
+    return by_shard
+
+
 def agreement_matrix(shard_map: ShardMap, reports: Reports) -> AgreementMatrix:
     """Compare the reports of a merge."""
     rows = [[Agreement.NONE] * shard_map.num_members for _ in range(shard_map.num_members)]
-    for shard in shard_map.shards:
+    for shard, claims in zip(shard_map.shards, claims_by_shard(shard_map, reports), strict=True):
         one, other = shard.pair
         if one != other and shard.blocks:
-            rows[one][other] = rows[other][one] = _compare(claims_on(shard, reports))
+            rows[one][other] = rows[other][one] = _compare(claims)
     return AgreementMatrix(tuple(map(tuple, rows)))
-
-
-def claims_on(shard: Shard, reports: Reports) -> dict[int, ShardClaim]:
-    """Return what its reducers said of a shard, by member."""
-    found = {member: reports[member].claim_on(shard.index) for member in shard.reducers if member in reports}
-    return {member: claim for member, claim in found.items() if claim is not None}
 
 
 def disputed(shard_map: ShardMap, reports: Reports, liars: Collection[int] = ()) -> tuple[Shard, ...]:
     """Return the shards whose reducers say different things of the same inputs, unless one is a proved liar."""
-    claims = {shard: _believable(shard, reports, liars) for shard in shard_map.shards if shard.blocks}
-    return tuple(shard for shard, by in claims.items() if _compare(by) is Agreement.DISAGREE)
+    by_shard = zip(shard_map.shards, claims_by_shard(shard_map, reports), strict=True)
+    return tuple(shard for shard, claims in by_shard if _compare(_believable(claims, liars)) is Agreement.DISAGREE)
 
 
-def settle(shard: Shard, reports: Reports, liars: Collection[int] = ()) -> ShardClaim | None:
+def settle(claims: Claims, liars: Collection[int] = ()) -> ShardClaim | None:
     """Return the claim whose copy everybody takes, or None where the shard keeps its old value.
 
     Args:
-        shard: one with blocks.
-        reports: of all members that reported.
+        claims: what was said of one shard.
         liars: members that a proof names. As long as a dispute is open, the shard is lost: a merge whose time is up
             takes no chance.
     """
-    claims = _believable(shard, reports, liars)
-    if not claims or _compare(claims) is Agreement.DISAGREE:
+    believed = _believable(claims, liars)
+    if not believed or _compare(believed) is Agreement.DISAGREE:
         return None
-    return min(claims.values(), key=lambda claim: (len(claim.missing), claim.missing))
+    return min(believed.values(), key=lambda claim: (len(claim.missing), claim.missing))
 
 
-def settled_digests(shard_map: ShardMap, reports: Reports, liars: Collection[int] = ()) -> tuple[Digest | None, ...]:
-    """Return by shard the digest that everybody takes; None where it is lost or there is nothing to reduce."""
-    claims = (settle(shard, reports, liars) if shard.blocks else None for shard in shard_map.shards)
-    return tuple(None if claim is None else Digest(claim.digest) for claim in claims)
+def settle_all(shard_map: ShardMap, reports: Reports, liars: Collection[int] = ()) -> tuple[ShardClaim | None, ...]:
+    """Return by shard the claim whose copy everybody takes; None where it is lost or has no blocks."""
+    return tuple(settle(claims, liars) for claims in claims_by_shard(shard_map, reports))
 
 
-def _believable(shard: Shard, reports: Reports, liars: Collection[int]) -> dict[int, ShardClaim]:
-    return {member: claim for member, claim in claims_on(shard, reports).items() if member not in liars}
+def _believable(claims: Claims, liars: Collection[int]) -> Claims:
+    return {member: claim for member, claim in claims.items() if member not in liars}
 
 
-def _compare(claims: Mapping[int, ShardClaim]) -> Agreement:
+def _compare(claims: Claims) -> Agreement:
     if len(claims) < 2:  # noqa: PLR2004 - two reducers
         return Agreement.SILENT
     one, other = claims.values()
