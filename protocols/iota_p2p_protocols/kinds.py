@@ -11,7 +11,24 @@ from iota_p2p_protocols.message import Message
 from iota_p2p_protocols.progress import Progress
 from iota_p2p_protocols.receipt import Receipt
 from iota_p2p_protocols.refusal import Refusal
+from iota_p2p_protocols.scoring.election import Registration
+from iota_p2p_protocols.scoring.evidence import EvidenceCommitment
+from iota_p2p_protocols.scoring.result import EpochResult
+from iota_p2p_protocols.scoring.score_record import ScoreRecord
 
 KIND_BY_DOMAIN: Mapping[Domain, type[Message]] = {
-    kind.domain: kind for kind in (Absence, Advert, LossRecord, Progress, Receipt, ReducerReport, Refusal)
+    kind.domain: kind
+    for kind in (
+        Absence,
+        Advert,
+        EpochResult,
+        EvidenceCommitment,
+        LossRecord,
+        Progress,
+        Receipt,
+        ReducerReport,
+        Refusal,
+        Registration,
+        ScoreRecord,
+    )
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from iota_p2p_crypto.domains import SCORE
+from iota_p2p_crypto.domains import TREE_HEAD
 from iota_p2p_crypto.envelope import seal
 from iota_p2p_crypto.identity import Identity
 from iota_p2p_protocols.advert import LIFETIME_S, Advert
@@ -61,8 +61,8 @@ def test_inspect__valid_but_not_current_when_expired() -> None:
     assert fields["current"].startswith("no: expected an expiry after")
 
 
-def test_inspect__valid_when_its_payload_has_no_model_yet() -> None:
-    fields = report(seal(SCORE, {"epoch": 3, "root": b"\x01\x02"}, [SIGNER]))
+def test_inspect__valid_when_its_payload_has_no_model() -> None:
+    fields = report(seal(TREE_HEAD, {"epoch": 3, "root": b"\x01\x02"}, [SIGNER]))
     assert fields["fields"] == {"epoch": 3, "root": "0102"}
 
 

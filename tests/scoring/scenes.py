@@ -27,7 +27,7 @@ STAGES = tuple(
 VALIDATORS = tuple(Identity.from_seed(bytes([200 + number]) * 32) for number in range(4))
 TERMS = EvidenceTerms(run_id=RUN, num_stages=len(STAGES), epoch=EPOCH)
 COSTS_PPM = (300_000, 300_000, 400_000)
-RULES = ScoringRules()
+RULES = ScoringRules(costs_ppm=COSTS_PPM, pot=1000)
 
 
 def loss_record(path: Sequence[Identity], counter: int, loss: int, epoch: int = EPOCH) -> Verified[LossRecord]:

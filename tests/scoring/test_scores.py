@@ -17,7 +17,7 @@ from iota_p2p_protocols.errors import (
     RemoteProtocolError,
 )
 from iota_p2p_protocols.message import open_signed, seal_message
-from iota_p2p_protocols.scoring.combination import Findings, ScoringRules, combine
+from iota_p2p_protocols.scoring.combination import Findings, combine
 from iota_p2p_protocols.scoring.equivocation import make_equivocation_proof, open_equivocation_proof
 from iota_p2p_protocols.scoring.fast_checks import (
     MAX_BEHIND,
@@ -133,7 +133,7 @@ def test_record__any_changed_byte_is_refused(data: st.DataObject) -> None:
 def test_record__reject_other_rules_oneself_and_wrong_sums() -> None:
     mine = VALIDATORS[0]
     with pytest.raises(InvalidProofError, match="rules"):
-        check_record(score_record(mine, {}), ScoringRules(least_records=9))
+        check_record(score_record(mine, {}), RULES.model_copy(update={"least_records": 9}))
     with pytest.raises(InvalidProofError, match="scores of others"):
         check_record(score_record(mine, {mine.peer_id: findings()}), RULES)
     row = score_record(mine, {PEERS[0]: findings()}).payload.rows[0]

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from iota_p2p_crypto import canonical
 from iota_p2p_crypto.digest import Digest, tagged_digest
+from iota_p2p_protocols.advert import MAX_STAGES
 from iota_p2p_protocols.message import Count, Message
 from iota_p2p_protocols.scoring.fast_checks import PPM
 
@@ -25,21 +26,36 @@ Component = Literal["presence", "synchronisation", "clasp", "replay", "faults", 
 
 
 class ScoringRules(Message):
-    """The numbers of the combination; a run's spec fixes them, and every record names their digest.
+    """Everything a score depends on besides evidence; a run's spec fixes it, and every record names its digest.
 
     Attributes:
+        costs_ppm: what each stage costs, of the whole model's cost.
+        seats: how many validators an epoch wants.
+        pot: units that an epoch pays out.
         clasp_tolerance_ppm: harm that nobody is blamed for, of the mean loss: below it, drawing and data decide.
         clasp_ruin_ppm: harm from which on nothing is paid; in between it falls in a straight line.
         least_records: fewer records say nothing about a peer's harm.
     """
 
+    costs_ppm: Annotated[tuple[Ppm, ...], Field(min_length=1, max_length=MAX_STAGES)]
+    seats: Annotated[int, Field(gt=0, le=64)] = 16
+    pot: Annotated[int, Field(ge=0, le=2**60)] = 1_000_000
     clasp_tolerance_ppm: Ppm = 5_000
     clasp_ruin_ppm: Ppm = 20_000
     least_records: Count = 8
 
+    def to_bytes(self) -> bytes:
+        """Return the canonical bytes, as a ledger keeps them."""
+        return canonical.encode(self.to_fields())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ScoringRules":
+        """Return the rules in canonical bytes; raises RemoteProtocolError if there are none."""
+        return cls.from_fields(canonical.decode(data))
+
     def digest(self) -> Digest:
         """Return the digest that records name."""
-        return tagged_digest(_TAG, canonical.encode(self.to_fields()))
+        return tagged_digest(_TAG, self.to_bytes())
 
 
 class Findings(Message):

@@ -2,7 +2,8 @@
 
 Every candidate computes its own output for the seed and knows, before anybody else, whether it is elected; the proof
 in its score record tells everybody. Who registers after a seed could be foreseen would choose its key to suit it, so a
-registration counts from the second epoch after the one it names.
+registration counts from the second epoch after the one it names. Those of epoch 0 count at once: a run has to begin
+with somebody, and its first seeds are known to all anyhow.
 
 Elected are those whose output, read as a fraction of 1, is below seats * weight / total weight: in proportion to
 weight, exactly, until a share exceeds one seat. If too few come forward in time, the next *round* doubles the seats.
@@ -99,7 +100,7 @@ def electorate(registrations: Iterable[Verified[Registration]], *, epoch: int, s
     newest: dict[PeerId, Verified[Registration]] = {}
     for one in registrations:
         known = newest.get(one.signer)
-        in_time = one.payload.epoch + REGISTRATION_LEAD <= epoch
+        in_time = one.payload.epoch == 0 or one.payload.epoch + REGISTRATION_LEAD <= epoch
         if in_time and (known is None or one.payload.sequence > known.payload.sequence):
             newest[one.signer] = one
     active = [(one.payload.stake, peer_id) for peer_id, one in newest.items() if one.payload.active]

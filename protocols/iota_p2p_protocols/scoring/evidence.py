@@ -19,7 +19,7 @@ from iota_p2p_crypto.identity import PeerId
 from iota_p2p_crypto.merkle import MerkleTree
 from iota_p2p_protocols.errors import InvalidProofError, InvalidSignatureError, OversizedError
 from iota_p2p_protocols.loss_record import LossRecord, open_loss_record, verify_chain
-from iota_p2p_protocols.message import Count, DigestField, SignedMessage
+from iota_p2p_protocols.message import Count, DigestField, Message, SignedMessage
 
 # As many as one holder's work log can end in (`work_log.MAX_ENTRIES` over two).
 MAX_RECORDS = 2**15
@@ -44,6 +44,18 @@ class EvidenceCommitment(SignedMessage):
     role: Role
     root: DigestField
     num_records: Annotated[int, Field(ge=0, le=MAX_RECORDS)]
+
+
+class EvidenceList(Message):
+    """Which records lay behind a commitment: how a ledger remembers what it was shown; its root vouches for it.
+
+    Attributes:
+        commitment: digest of the commitment.
+        records: digests of the records' envelopes in their order.
+    """
+
+    commitment: DigestField
+    records: Annotated[tuple[DigestField, ...], Field(max_length=MAX_RECORDS)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
