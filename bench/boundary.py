@@ -66,7 +66,7 @@ class Job:
     @property
     def key(self) -> str:
         """What distinguishes a finished run from any other."""
-        return f"{self.row}/{self.seed}/{self.num_steps}/{self.plan().model_dump_json()}"
+        return f"{self.row}/{self.seed}/{self.num_steps}/{self.plan().model_dump_json(exclude_none=True)}"
 
     def plan(self) -> RunPlan:
         """Return the run that this row trains."""
