@@ -2,13 +2,12 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from iota_p2p_crypto.digest import digest
-from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, MAX_MAGNITUDE, Codec, block_counts, pairwise_sum
+from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, MAX_MAGNITUDE, Codec, block_counts
 from iota_p2p_protocols.butterfly.codecs import CODECS, codec_named, encode_with_feedback, result_codec
 from iota_p2p_protocols.errors import LocalProtocolError, MalformedError
 from tests.butterfly.gradients import vector
@@ -202,9 +201,3 @@ GOLDEN = {
 def test_encode__gives_the_same_bytes_everywhere(codec: Codec) -> None:
     """Golden digests: a platform that rounds or chooses differently fails here, not in the field."""
     assert digest(codec.encode(vector(3 * BLOCK_VALUES + 77))).hex()[:16] == GOLDEN[codec.name]
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=70))
-def test_pairwise_sum__is_the_sum(numbers: list[float]) -> None:
-    row: npt.NDArray[np.float64] = np.array([numbers, numbers])
-    assert pairwise_sum(row) == pytest.approx(np.array([sum(numbers)] * 2), abs=1e-6)

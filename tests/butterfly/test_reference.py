@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iota_p2p_protocols.butterfly.codec import MAX_MAGNITUDE
+from iota_p2p_protocols.butterfly.codec import MAX_MAGNITUDE, pairwise_sum
 from iota_p2p_protocols.butterfly.codecs import CODECS
 from iota_p2p_protocols.butterfly.reduce import reduce_block
 from tests.butterfly import reference
@@ -23,6 +23,11 @@ def test_blocks__are_what_the_reference_writes_and_reads(name: str, values: list
     assert block == reference.encode(name, values)
     decoded = CODECS[name].decode_block(block, len(values))
     np.testing.assert_array_equal(decoded, np.array(reference.decode(name, block, len(values)), dtype=np.float32))
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=70))
+def test_pairwise_sum__adds_in_the_order_of_the_reference(numbers: list[float]) -> None:
+    assert pairwise_sum(np.array([numbers])).tolist() == [reference.pairwise(numbers)]
 
 
 @NAMES
