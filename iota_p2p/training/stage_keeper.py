@@ -1,7 +1,7 @@
 """The stage keeper: holds the stages that `choose_stages` says, fetching and letting go as the swarm changes.
 
-A stage is taken in this order: promised in our advert (0 tokens/s), its state fetched from a peer that serves it, or
-read from our own disk, or drawn from the run's seed if nobody has any; then served. It is let go in the reverse
+A stage is taken in this order: promised in our advert (0 tokens/s), its state fetched from peers that serve it, or
+recovered from whoever kept it, or drawn from the run's seed if nobody has any; then served. It is let go in the reverse
 order: out of the advert, so that no new work comes, then held until the work under way is done.
 """
 
@@ -13,14 +13,13 @@ from random import Random
 
 import trio
 
+from iota_p2p.custody.recovery import Recovery
 from iota_p2p.membership.membership import Membership
 from iota_p2p.model.compute import StageCompute
 from iota_p2p.training.held_stage import HeldStage
 from iota_p2p.training.lane import Priority
-from iota_p2p.training.stage_state import StageState, check_state, max_state_bytes
+from iota_p2p.training.stage_state import StageState
 from iota_p2p.training.stage_worker import StageWorker
-from iota_p2p.training.state_fetch import StateFetch
-from iota_p2p.training.state_files import DamagedStateError, StateFiles
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
@@ -48,7 +47,7 @@ class StageKeeper:
         share: the stages we hold.
         worker: what is under way on them.
         needs: of each stage.
-        files: states on our disk.
+        recovery: brings back what nobody serves, and fetches what somebody does.
         tokens_per_s: our measured speed on a stage of cost 1.
         memory_bytes: what we give to the run.
         rng: from whom a state is fetched.
@@ -62,7 +61,7 @@ class StageKeeper:
     share: WorkShare
     worker: StageWorker
     needs: tuple[StageNeeds, ...]
-    files: StateFiles
+    recovery: Recovery
     tokens_per_s: int
     memory_bytes: int
     rng: Random
@@ -141,12 +140,12 @@ class StageKeeper:
         self.on_change(f"holds stage {stage}: {self.reason}")
 
     async def _compute_of(self, stage: int) -> StageCompute | None:
-        """Return the stage with the best state there is: a replica's, our own of last time, or the initial one.
+        """Return the stage with the best state there is: a replica's, one that was kept, or the initial one.
 
         None if it is served and nobody would send it now: an old state beside trained ones does harm.
         """
         sources = self._others_serving(stage)
-        state = await self._fetched(stage, sources) if sources else await self._saved(stage)
+        state = await self._fetched(stage, sources) if sources else await self.recovery.state_of(stage)
         if sources and state is None:
             return None
         build = partial(StageCompute, self.share.spec, stage, seed=self.share.spec.seed, device=self.device)
@@ -160,27 +159,10 @@ class StageKeeper:
 
     async def _fetched(self, stage: int, sources: list[PeerId]) -> StageState | None:
         self.rng.shuffle(sources)  # joiners come in crowds: not all of them to the same holder
-        fetch = StateFetch(
-            self.membership.member.network.streams,
-            self.share.spec.run_id,
-            stage,
-            max_state_bytes(self.share.spec, stage),
-            self._check,
-        )
         try:
-            return await fetch.run(sources)
+            return await self.recovery.fetching(stage).run(sources, self.recovery.custodians_of(stage, sources))
         except PeerUnavailableError as error:
             _log.warning("stage state not fetched", extra={"stage": stage, "reason": str(error)})
-            return None
-
-    async def _check(self, state: StageState) -> None:
-        await self.share.lane.run(Priority.BACKGROUND, partial(check_state, state, self.share.spec))
-
-    async def _saved(self, stage: int) -> StageState | None:
-        try:
-            return await self.share.lane.beside(partial(self.files.load, stage))
-        except DamagedStateError as error:
-            _log.warning("saved state set aside", extra={"stage": stage, "reason": str(error)})
             return None
 
     async def _let_go(self, stage: int) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 
 import trio
 
+from iota_p2p.custody.custody import KEPT_BYTES, Custody
 from iota_p2p.model.run_figures import RunFigures, run_figures
 from iota_p2p.peer import Peer
 from iota_p2p.run.data import RunData
@@ -26,7 +27,6 @@ from iota_p2p.training.stage_keeper import StageKeeper
 from iota_p2p.training.stage_state import StageState, freeze
 from iota_p2p.training.stage_worker import SLOTS_PER_STAGE, StageWorker
 from iota_p2p.training.state_files import StateFiles, StateNotSavedError
-from iota_p2p.training.state_transfer import serve_states
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.activation import ActivationTerms
@@ -54,6 +54,7 @@ class TrainerConfig:
         device: torch's name of where it computes.
         epoch: in which the network is, as far as we know.
         pinned: the stages to hold whatever the others do; None chooses them.
+        kept_bytes: of our disk, for states of stages that others hold.
     """
 
     store: ShardStore
@@ -64,6 +65,7 @@ class TrainerConfig:
     device: str = "cpu"
     epoch: int = 0
     pinned: Stages | None = None
+    kept_bytes: int = KEPT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Trainer:
     inference: Inference
     evaluator: Evaluator
     files: StateFiles
+    custody: Custody
 
     async def turn_over(self, epoch: int) -> None:
         """Move to an epoch: every stage between two pieces of its work."""
@@ -118,7 +121,7 @@ async def open_trainer(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Asyn
     trainer = _compose(peer, spec, config)
     streams = peer.network.streams
     await streams.serve(ACTIVATION, trainer.worker.answer)
-    await serve_states(streams, spec.run_id, trainer.freeze)
+    await trainer.custody.serve()
     await trainer.inference.serve()
     trainer.share.routes.start_epoch()
     async with trio.open_nursery() as nursery:
@@ -127,6 +130,7 @@ async def open_trainer(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Asyn
         nursery.start_soon(trainer.clock.run)
         nursery.start_soon(trainer.evaluator.run)
         nursery.start_soon(trainer.keep_saved)
+        nursery.start_soon(trainer.custody.run)
         try:
             yield trainer
         finally:
@@ -156,6 +160,11 @@ def _compose(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Trainer:
     pathway = Pathway(share, peer.network.streams, member.rng("pathway"), charge)
     worker = StageWorker(share, pathway)
     pathway.local = worker.answer
+
+    async def take(stage: int) -> StageState | None:
+        return await trainer.freeze(stage)
+
+    custody = Custody.of(member, share, config.files, take, config.kept_bytes)
     counters = Counters(config.files.folder / "counters")
     source = Source(share, worker, min(SLOTS_PER_STAGE, spec.model.num_stages + 1), counters)
     keeper = StageKeeper(
@@ -163,7 +172,7 @@ def _compose(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Trainer:
         share,
         worker,
         _needs(figures),
-        config.files,
+        custody.recovery,
         tokens_per_s=config.tokens_per_s,
         memory_bytes=config.memory_bytes,
         rng=member.rng("stage keeper"),
@@ -177,7 +186,7 @@ def _compose(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Trainer:
 
     clock = EpochClock(member, share, source, turn_over)
     evaluator = Evaluator(share, inference)
-    trainer = Trainer(share, figures, worker, source, keeper, clock, inference, evaluator, config.files)
+    trainer = Trainer(share, figures, worker, source, keeper, clock, inference, evaluator, config.files, custody)
     return trainer
 
 

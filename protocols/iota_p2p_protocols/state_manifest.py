@@ -7,6 +7,7 @@ come from anybody.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
@@ -18,7 +19,7 @@ from iota_p2p_protocols.errors import MalformedError
 from iota_p2p_protocols.fetch import StageIndex
 from iota_p2p_protocols.framing import Payload
 from iota_p2p_protocols.ids import STATE
-from iota_p2p_protocols.message import Count, DigestField, SignedMessage
+from iota_p2p_protocols.message import Count, DigestField, SignedMessage, open_message
 
 # All chunks of a section but its last are this long: 1 ms of hashing, a second or two of a home uplink, and small
 # enough that the state of a small stage comes from several sources.
@@ -93,17 +94,45 @@ def cut(state: bytes, weights_bytes: int) -> Iterator[memoryview]:
             yield section[start : start + CHUNK_BYTES]
 
 
-def pack_digests(digests: tuple[Digest, ...]) -> bytes:
-    """Return the list of chunks as it travels, and as a manifest names it."""
-    return b"".join(digests)
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A manifest and the list it names: all that fetching a state needs to know of it.
+
+    Attributes:
+        manifest: as signed.
+        digests: of the chunks, in order.
+    """
+
+    manifest: Verified[StateManifest]
+    digests: tuple[Digest, ...]
+
+    @property
+    def state(self) -> StateManifest:
+        """What the manifest says."""
+        return self.manifest.payload
+
+    @property
+    def name(self) -> Digest:
+        """What the listing is called between peers: the digest of its manifest's payload."""
+        return self.manifest.digest
+
+    @property
+    def packed_digests(self) -> bytes:
+        """The list as it travels."""
+        return b"".join(self.digests)
 
 
-def open_digests(manifest: Verified[StateManifest], packed: Payload) -> tuple[Digest, ...]:
-    """Return the digests of a state's chunks from the list that came with its manifest.
+def open_listing(envelope: bytes, packed: Payload, *, run_id: bytes, now_s: float) -> Listing:
+    """Check a manifest and the list of chunks that came with it.
 
     Raises:
-        MalformedError: if it is not the list that the manifest names.
+        RemoteProtocolError: as `open_message`, or `listing_of`.
     """
+    return listing_of(open_message(envelope, StateManifest, run_id=run_id, now_s=now_s), packed)
+
+
+def listing_of(manifest: Verified[StateManifest], packed: Payload) -> Listing:
+    """Put a manifest and its list together; raises MalformedError if it is not the list that the manifest names."""
     if len(packed) != manifest.payload.num_chunks * DIGEST_BYTES:
         raise MalformedError(
             "state-digests", f"expected {manifest.payload.num_chunks} digests, got {len(packed)} bytes for them"
@@ -111,16 +140,17 @@ def open_digests(manifest: Verified[StateManifest], packed: Payload) -> tuple[Di
     if digest(packed) != manifest.payload.chunks_digest:
         raise MalformedError("state-digests", "expected the list of chunks that the manifest names, got another")
     data = bytes(packed)
-    return tuple(Digest(data[start : start + DIGEST_BYTES]) for start in range(0, len(data), DIGEST_BYTES))
+    digests = (Digest(data[start : start + DIGEST_BYTES]) for start in range(0, len(data), DIGEST_BYTES))
+    return Listing(manifest, tuple(digests))
 
 
-def check_manifest(manifest: Verified[StateManifest], stage: int, max_bytes: int, weights_bytes: int) -> None:
-    """Check a manifest against what a state of this stage can be; nothing else is fetched or kept.
+def check_listing(listing: Listing, stage: int, max_bytes: int, weights_bytes: int) -> None:
+    """Check a listing against what a state of this stage can be; nothing else is fetched or kept.
 
     Raises:
         MalformedError: if it is of another stage, larger than `max_bytes`, or has weights of another length.
     """
-    payload = manifest.payload
+    payload = listing.state
     if payload.stage != stage:
         raise MalformedError("state-stage", f"expected the state of stage {stage}, got {payload.stage}")
     if payload.num_bytes > max_bytes or payload.weights_bytes != weights_bytes:
@@ -131,13 +161,14 @@ def check_manifest(manifest: Verified[StateManifest], stage: int, max_bytes: int
         )
 
 
-def check_chunk(manifest: StateManifest, index: int, expected: Digest, chunk: Payload) -> None:
+def check_chunk(listing: Listing, index: int, chunk: Payload) -> None:
     """Check a chunk by its length and digest; raises MalformedError."""
-    start, end = manifest.span(index)
+    start, end = listing.state.span(index)
     if len(chunk) != end - start:
         raise MalformedError("chunk-length", f"expected {end - start} bytes in chunk {index}, got {len(chunk)}")
-    if digest(chunk) != expected:
-        raise MalformedError("chunk-digest", f"expected chunk {index} to be {expected.hex()}, got other bytes")
+    if digest(chunk) != listing.digests[index]:
+        name = listing.digests[index].hex()
+        raise MalformedError("chunk-digest", f"expected chunk {index} to be {name}, got other bytes")
 
 
 def _parts(num_bytes: int) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iota_p2p.model.compute import StageCompute
-from iota_p2p.training.stage_state import StageState, check_state, max_state_bytes
+from iota_p2p.training.stage_state import StageState, check_state, state_bounds
 from iota_p2p_crypto.errors import MalformedError
 from tests.numerics.pipelines import SEED, make_plan
 
@@ -37,7 +37,7 @@ def test_state__continues_at_another_peer_as_if_nothing_had_happened(stage: int,
     ours = trained(stage, num_steps)
     state = state_of(ours)
     check_state(state, PLAN)
-    assert len(state.checkpoint) <= max_state_bytes(PLAN, stage)
+    assert len(state.checkpoint) <= state_bounds(PLAN, stage).max_bytes
     theirs = StageCompute(PLAN, stage, seed=None)
     theirs.restore(state.checkpoint)
     for compute in (ours, theirs):
@@ -49,7 +49,7 @@ def test_state__continues_at_another_peer_as_if_nothing_had_happened(stage: int,
 
 def test_bound__is_near() -> None:
     """A liar cannot make us fetch much more than a state."""
-    assert max_state_bytes(PLAN, 1) < 2 * len(state_of(trained(1)).checkpoint) + 128 * 1024
+    assert state_bounds(PLAN, 1).max_bytes < 2 * len(state_of(trained(1)).checkpoint) + 128 * 1024
 
 
 WEIGHT = "weights/blocks.1.ffn.up.weight"

@@ -11,7 +11,6 @@ from iota_p2p.network.streams import Request, Response
 from iota_p2p.peer import Peer
 from iota_p2p.training.source import Done
 from iota_p2p.training.stage_worker import SLOTS_PER_STAGE
-from iota_p2p.training.state_transfer import StateServer
 from iota_p2p.training.trainer import Trainer
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.errors import RefusedError
@@ -118,7 +117,7 @@ async def test_stage__not_started_anew_beside_a_replica_that_will_not_send_it(
     async with open_training_swarm(1, spec, tmp_path) as swarm:
         first = await swarm.start(0, pinned=(0, 1), costs=SLOW)
         await swarm.until(lambda: first.trainer.share.counts.completed > 10)
-        server = StateServer(spec.run_id, first.trainer.freeze)
+        server = first.trainer.custody.server
         willing = False
 
         async def answer(caller: PeerId, request: Request) -> Response:

@@ -1,0 +1,1 @@
+"""Keeping the states of stages: signed, cut into chunks, pushed to peers elsewhere, and brought back from them."""
