@@ -1,0 +1,72 @@
+"""Report faults: two reports of one member on one merge that say different things of the same shard."""
+
+from typing import Any, Literal
+
+from iota_p2p_crypto.domains import REDUCER_REPORT
+from iota_p2p_crypto.envelope import Verified
+from iota_p2p_protocols.butterfly.fault_file import Verdict, cut, pack_fault, unpack_fault
+from iota_p2p_protocols.butterfly.reducer_report import ReducerReport
+from iota_p2p_protocols.errors import InvalidProofError
+from iota_p2p_protocols.message import Message, open_signed
+
+
+class ReportFaultHeader(Message):
+    """What the proof holds.
+
+    Attributes:
+        first: the envelope of one report.
+        second: that of the other; the greater one as bytes.
+    """
+
+    fault: Literal["report"] = "report"
+    first: bytes
+    second: bytes
+
+
+def make_report_fault(one: Verified[ReducerReport], other: Verified[ReducerReport]) -> bytes:
+    """Return the proof; raises InvalidProofError if the two reports do not contradict each other."""
+    first, second = sorted((one.envelope_bytes, other.envelope_bytes))
+    data = pack_fault(ReportFaultHeader(first=first, second=second).to_fields())
+    verify_report_fault(data)
+    return data
+
+
+def verify_report_fault(data: bytes) -> Verdict:
+    """Check the proof by itself.
+
+    Raises:
+        InvalidProofError: if the reports are not one member's on one merge, or do not contradict each other.
+        RemoteProtocolError: if it is malformed, or a report does not verify.
+    """
+    fields, blocks = unpack_fault(data)
+    header = ReportFaultHeader.from_fields(fields)
+    cut(blocks, ())
+    # [fault-order] each pair of reports makes one proof
+    if header.first >= header.second:
+        raise InvalidProofError("fault-order", "expected two different reports in order, got others")
+    one, other = (open_signed(envelope, ReducerReport) for envelope in (header.first, header.second))
+    # [fault-same] one member, one run, one merge
+    if _about(one) != _about(other):
+        raise InvalidProofError("fault-same", f"expected two reports of one kind, got {_about(one)}, {_about(other)}")
+    # [fault-contradiction] what they say of some shard differs
+    for claim in one.payload.claims:
+        against = other.payload.claim_on(claim.shard)
+        if against is not None and against != claim:
+            return Verdict(
+                one.signer,
+                header.fault,
+                one.payload.run_id,
+                one.payload.epoch,
+                one.payload.stage,
+                f"expected one claim on shard {claim.shard}, got {_brief(claim)} and {_brief(against)}",
+            )
+    raise InvalidProofError("fault-contradiction", f"expected two {REDUCER_REPORT.name}s that differ, got none")
+
+
+def _about(report: Verified[ReducerReport]) -> tuple[Any, ...]:
+    payload = report.payload
+    return (report.signers, payload.run_id, payload.roster, payload.epoch, payload.stage)
+
+
+def _brief(claim: Any) -> str:
+    return f"{claim.digest.hex()[:16]} without {list(claim.missing)}"
