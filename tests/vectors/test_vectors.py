@@ -15,6 +15,7 @@ from tests.vectors import (
     envelope_vectors,
     identity_vectors,
     membership_vectors,
+    reduce_vectors,
     vrf_vectors,
 )
 from tests.vectors.vector_files import ROOT, Case, Document, committed_files, read_cases, render
@@ -25,6 +26,7 @@ RUNNERS: dict[str, Callable[[str, Case], None]] = {
     "envelope": envelope_vectors.run,
     "identity": identity_vectors.run,
     "membership": membership_vectors.run,
+    "reduce": reduce_vectors.run,
     "vrf": vrf_vectors.run,
 }
 GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
@@ -33,6 +35,7 @@ GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
     "envelope": envelope_vectors.documents,
     "identity": identity_vectors.documents,
     "membership": membership_vectors.documents,
+    "reduce": reduce_vectors.documents,
 }
 GENERATED = {
     ROOT / folder / f"{file}.json": document
