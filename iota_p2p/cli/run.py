@@ -34,6 +34,7 @@ def new(
     tokenizer: Annotated[Path | None, typer.Option(help="A Hugging Face tokenizers file.  [default: bytes]")] = None,
     dataset: Annotated[str | None, typer.Option(metavar="ID", help="A Hugging Face dataset instead of files.")] = None,
     revision: Annotated[str | None, typer.Option(metavar="REV", help="The dataset's exact revision.")] = None,
+    subset: Annotated[str | None, typer.Option(metavar="NAME", help="The dataset's configuration, if many.")] = None,
     column: Annotated[str, typer.Option(help="The dataset's column of text.")] = "text",
     documents: Annotated[int, typer.Option(min=1, help="How many documents of the dataset.")] = DEFAULT_DOCUMENTS,
     seed: Annotated[int, typer.Option(min=0, help="Of the initial weights.")] = 0,
@@ -51,6 +52,8 @@ def new(
       iota-p2p run new --config tiny --out tiny.run
       iota-p2p run new --config 1.5b --data 'books/**/*.txt' --tokenizer tokenizer.json --out books.run
       iota-p2p run new --config 1.5b --dataset ID --revision REV --tokenizer tokenizer.json --out web.run
+
+    Tokenizers and datasets need the extra `data`: pip install 'iota-p2p[data]'.
     """
     from iota_p2p.run.configs import find_config
     from iota_p2p.run.founding import found_run
@@ -58,7 +61,7 @@ def new(
 
     _check_free(out)  # before hours of packing
     plan = load_plan(find_config(config))
-    source = _documents(data, dataset, revision, column, documents)
+    source = _documents(data, dataset, revision, subset, column, documents)
     spec = found_run(plan, _counted(source), _tokenizer(tokenizer), _shard_store(store), seed=seed)
     _write_new(out, spec.to_bytes())
     tokens = sum(ref.num_tokens for ref in spec.data.train)
@@ -108,7 +111,7 @@ def _load(name: str) -> "RunPlan":
 
 
 def _documents(
-    data: list[str] | None, dataset: str | None, revision: str | None, column: str, limit: int
+    data: list[str] | None, dataset: str | None, revision: str | None, subset: str | None, column: str, limit: int
 ) -> Iterable[str]:
     from iota_p2p.run import corpus
 
@@ -117,9 +120,9 @@ def _documents(
             raise UserError("use --data or --dataset, not both")
         if revision is None:
             raise UserError("a dataset needs its --revision: others must be able to make the same shards")
-        return corpus.dataset_stream(dataset, revision, column, limit)
-    if revision is not None:
-        raise UserError("--revision goes with --dataset")
+        return corpus.dataset_stream(dataset, revision, column, limit, subset=subset)
+    if revision is not None or subset is not None:
+        raise UserError("--revision and --subset go with --dataset")
     if not data:
         return corpus.standard_library()
     return chain.from_iterable([corpus.files(pattern) for pattern in data])

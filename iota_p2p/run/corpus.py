@@ -6,8 +6,9 @@ documents *say* depends on the machine (another Python, another library), so a r
 
 import glob
 import sysconfig
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from iota_p2p.run.tokens import optional
 from iota_p2p_crypto.digest import digest
@@ -37,14 +38,41 @@ def files(pattern: str) -> Iterator[str]:
     return _texts(paths)
 
 
-def dataset_stream(name: str, revision: str, column: str, limit: int) -> Iterator[str]:
-    """Yield the first `limit` documents of a Hugging Face dataset at a fixed revision, without storing it.
+def dataset_stream(name: str, revision: str, column: str, limit: int, *, subset: str | None = None) -> Iterator[str]:
+    """Yield the first `limit` documents of a Hugging Face dataset's `train` split, without storing it.
 
-    Needs the optional library `datasets`; raises UserError without it.
+    Args:
+        name: its id, or a folder of files that the library reads.
+        revision: the commit, so that others find the same documents.
+        column: which of its columns is the text.
+        limit: how many documents.
+        subset: which of its configurations; None where it has one.
+
+    Raises:
+        UserError: without the optional library `datasets`, or if there is no such data; also while it is read.
     """
     library = optional("datasets", "to stream a dataset")
-    rows = library.load_dataset(name, revision=revision, split="train", streaming=True).take(limit)
-    return (str(row[column]) for row in rows)
+    try:
+        stream = library.load_dataset(name, subset, revision=revision, split="train", streaming=True)
+    except (OSError, ValueError) as error:  # all that the library raises for what is not there
+        raise UserError(f"cannot stream the dataset {name} at {revision}: {_first_line(error)}") from error
+    return _column(stream.take(limit), name, column)
+
+
+def _column(rows: Iterable[Mapping[str, Any]], name: str, column: str) -> Iterator[str]:
+    try:
+        for row in rows:
+            text = row.get(column)
+            if not isinstance(text, str):
+                columns = ", ".join(key for key, value in row.items() if isinstance(value, str)) or "none"
+                raise UserError(f"the dataset {name} has no text in column {column!r} of every row; texts: {columns}")
+            yield text
+    except (OSError, ValueError) as error:
+        raise UserError(f"the dataset {name} broke off: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def is_heldout(text: str) -> bool:

@@ -59,8 +59,12 @@ class FileTokenizer:
             self._tokenizer = library.Tokenizer.from_buffer(data)
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is not a tokenizer file: {error}") from error
+        # Files are published with whatever their authors last used: a document must not lose its end, or grow.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self.spec = TokenizerSpec(kind="file", digest=digest(data).hex())
-        self.vocab_size = int(self._tokenizer.get_vocab_size())
+        # Ids may have gaps, so their number is not enough.
+        self.vocab_size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     def encode(self, text: str) -> Tokens:
         """Return the ids of a document, with the special tokens that the file itself adds."""
@@ -68,8 +72,8 @@ class FileTokenizer:
 
 
 def optional(module: str, purpose: str) -> Any:
-    """Import an optional library, or raise UserError saying what to install."""
+    """Import an optional library, or raise UserError saying what to install: the extra `data` has them."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"{purpose}, install the library `{module}` (pip install {module})") from error
+        raise UserError(f"{purpose}, install the library `{module}`: pip install 'iota-p2p[data]'") from error

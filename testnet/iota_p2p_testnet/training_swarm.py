@@ -163,12 +163,16 @@ async def open_training_swarm(
 
 
 def small_run(folder: Path, *, seed: int = 0, num_stages: int = 2, boundary: str = "subspace", **epoch: int) -> RunSpec:
-    """Pack real text into `folder`/shards and return the spec of a run of one small block a stage.
+    """Pack real text into `folder`/shards and return the spec of a small run on it; the rest is as in `small_plan`."""
+    plan = small_plan(num_stages=num_stages, boundary=boundary, **epoch)
+    documents = islice(standard_library(), _NUM_DOCUMENTS)
+    return found_run(plan, documents, ByteTokenizer(), ShardStore(folder / "shards"), seed=seed)
 
-    `epoch` overrides fields of the `EpochSpec`.
-    """
+
+def small_plan(*, num_stages: int = 2, boundary: str = "subspace", **epoch: int) -> RunPlan:
+    """Return the plan of a run of one small block a stage; `epoch` overrides fields of the `EpochSpec`."""
     rules = {"microbatch_size": 2, "inner_steps": 1, "target_microbatches": 1 << 30, "deadline_s": 1 << 30}
-    plan = RunPlan(
+    return RunPlan(
         name="small",
         model=ModelSpec(
             vocab_size=256,
@@ -185,5 +189,3 @@ def small_run(folder: Path, *, seed: int = 0, num_stages: int = 2, boundary: str
         optimizer=OptimizerSpec(clip_norm=Decimal(0), warmup_steps=4),
         epoch=EpochSpec.model_validate(rules | epoch),
     )
-    documents = islice(standard_library(), _NUM_DOCUMENTS)
-    return found_run(plan, documents, ByteTokenizer(), ShardStore(folder / "shards"), seed=seed)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 def iota(*words: str | Path, home: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run the command with a home of its own."""
     command = [sys.executable, "-c", "from iota_p2p.cli.main import main; main()", *map(str, words)]
-    environment = {**os.environ, "IOTA_P2P_HOME": str(home), "COLUMNS": "80"}
+    libraries = {"HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **libraries, "IOTA_P2P_HOME": str(home), "COLUMNS": "80"}
     return subprocess.run(command, check=False, capture_output=True, env=environment, timeout=120, cwd=cwd)
 
 
@@ -68,6 +70,23 @@ def test_run_new__is_the_same_run_again__wherever_its_files_go(texts: str, tmp_p
     assert not (tmp_path / "home" / "shards").exists()
 
 
+@pytest.mark.slow
+def test_run_new__takes_a_dataset_and_a_tokenizer_file(texts: str, tmp_path: Path) -> None:
+    for library in ("datasets", "tokenizers"):
+        pytest.importorskip(library, reason="the extra `data` is not installed")
+    vocabulary = {"?": 0, "text": 1, **{str(number): 2 + number for number in range(64)}}
+    words = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "?"}
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text(json.dumps({"version": "1.0", "pre_tokenizer": {"type": "Whitespace"}, "model": words}))
+    source = ("--dataset", Path(texts).parent, "--revision", "local", "--tokenizer", tokenizer)
+    made = iota("run", "new", *source, "--documents", "10000", "--out", tmp_path / "a.run", home=tmp_path / "home")
+    assert made.returncode == 0, made.stderr
+    spec = RunSpec.from_bytes((tmp_path / "a.run").read_bytes())
+    assert spec.data.tokenizer.digest == sha256(tokenizer.read_bytes()).hexdigest()
+    tokens = sum(ref.num_tokens for ref in (*spec.data.train, *spec.data.heldout))
+    assert tokens == 64 * 200 * 2
+
+
 def test_run_new__reject_when_the_file_exists(texts: str, tmp_path: Path) -> None:
     (tmp_path / "a.run").write_bytes(b"precious")
     made = iota("run", "new", "--data", texts, "--out", tmp_path / "a.run", home=tmp_path / "home")
@@ -84,7 +103,8 @@ def test_run_new__reject_when_the_file_exists(texts: str, tmp_path: Path) -> Non
         (("--data", "/nowhere/*.txt"), b"no file matches"),
         (("--data", "TEXTS", "--dataset", "x"), b"not both"),
         (("--dataset", "x"), b"needs its --revision"),
-        (("--data", "TEXTS", "--revision", "x"), b"goes with --dataset"),
+        (("--data", "TEXTS", "--revision", "x"), b"go with --dataset"),
+        (("--subset", "x"), b"go with --dataset"),
         (("--data", "TEXTS", "--tokenizer", "absent.json"), b"token"),
         (("--data", "TEXTS", "--store", "/dev/null"), b"cannot make the folder"),
         (("--data", "ONE", "--store", "shards"), b"too small"),

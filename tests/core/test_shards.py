@@ -1,7 +1,5 @@
 """Shards, tokenizers and corpora."""
 
-import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 from iota_p2p.run import corpus
 from iota_p2p.run.shards import MAX_SHARD_BYTES, ShardStore, Windows, data_spec, pack, unpack
 from iota_p2p.run.spec import ModelSpec, ShardRef
-from iota_p2p.run.tokens import ByteTokenizer, FileTokenizer
+from iota_p2p.run.tokens import ByteTokenizer
 from iota_p2p_crypto.errors import MalformedError, OversizedError, PeerUnavailableError, RemoteProtocolError, UserError
 
 
@@ -171,24 +169,3 @@ def test_files__say_so_when_nothing_matches(tmp_path: Path) -> None:
 def test_standard_library__is_there() -> None:
     texts = corpus.standard_library()
     assert "def" in next(texts) + next(texts)
-
-
-def test_tokenizer_file__is_named_by_its_digest(tmp_path: Path) -> None:
-    if importlib.util.find_spec("tokenizers") is None:
-        with pytest.raises(UserError, match="pip install tokenizers"):
-            FileTokenizer(tmp_path / "tokenizer.json")
-        return
-    path = tmp_path / "tokenizer.json"
-    words = {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "?": 2}, "unk_token": "?"}
-    path.write_text(json.dumps({"version": "1.0", "pre_tokenizer": {"type": "Whitespace"}, "model": words}))
-    tokenizer = FileTokenizer(path)
-    assert tokenizer.encode("b a c").tolist() == [1, 0, 2]
-    assert tokenizer.vocab_size == 3
-    assert tokenizer.spec.kind == "file"
-
-
-def test_dataset_stream__says_what_to_install() -> None:
-    if importlib.util.find_spec("datasets") is not None:
-        pytest.skip("installed, and it would need the internet")
-    with pytest.raises(UserError, match="pip install datasets"):
-        corpus.dataset_stream("name", "revision", "text", 1)
