@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
+from iota_p2p.merge.outer_step import OuterState, Vector
 from iota_p2p.model.compute import Held, StageCompute
+from iota_p2p.model.state import set_vector, vector_of
 from iota_p2p.run.data import RunData
 from iota_p2p.run.spec import RunSpec
+from iota_p2p.training.stage_gate import StageGate
+from iota_p2p_crypto.digest import Digest, digest
 from iota_p2p_protocols.chain import StageInput
 from iota_p2p_protocols.work_log import MAX_ENTRIES, Backward, Forward, InnerStep, WorkLog
 
@@ -34,8 +38,32 @@ class Passed:
     held: Held
 
 
+@dataclass(frozen=True, slots=True)
+class EpochWork:
+    """What an epoch came to on one stage.
+
+    Attributes:
+        theta_W: the weights now.
+        samples: microbatches in the inner steps taken; the gradients of an unfinished step do not count.
+        log_root: root of the work log.
+    """
+
+    theta_W: Vector
+    samples: int
+    log_root: Digest
+
+
 class HeldStage:
-    """A stage and what was done with it in this epoch."""
+    """A stage and what was done with it in this epoch.
+
+    Attributes:
+        epoch: whose log it keeps.
+        gate: what all work on it goes through.
+        base: the state that the epoch began with, which its replicas agree on; None in a run that never merges, and
+            as long as it is not known.
+        base_digest: SHA-256 of the base's weights, in float32 and the order of names.
+        residual_W: what the codec has lost of our contributions so far.
+    """
 
     def __init__(self, spec: RunSpec, index: int, data: RunData, compute: StageCompute) -> None:
         self.spec = spec
@@ -44,9 +72,40 @@ class HeldStage:
         self.epoch = 0
         self.log = WorkLog()
         self.num_backwards = 0  # since it is held, for throughput
+        self.gate = StageGate()
+        self.base: OuterState | None = None
+        self.base_digest: Digest | None = None
+        self.residual_W: Vector | None = None
         self._data = data
         self._since_step = 0
         self._steps_in_epoch = 0
+
+    def begin(self, epoch: int, *, settled: bool) -> None:
+        """Begin to hold the stage in an epoch.
+
+        Args:
+            epoch: the epoch.
+            settled: whether the weights are the ones the epoch began with, as far as anybody knows; if not, the
+                merger asks the replicas for those.
+        """
+        self.start_epoch(epoch)
+        if settled and self.spec.merge is not None:
+            self._settle(OuterState(vector_of(self.compute.stage)))
+
+    def work(self) -> EpochWork:
+        """Return what the epoch has come to."""
+        samples = self._steps_in_epoch * self.spec.epoch.microbatches_per_step
+        return EpochWork(vector_of(self.compute.stage), samples, self.log.root)
+
+    def install(self, state: OuterState, epoch: int) -> None:
+        """Begin an epoch with the state that the replicas agree on; the inner optimizer keeps its moments."""
+        set_vector(self.compute.stage, state.theta_W)
+        self.start_epoch(epoch)
+        self._settle(state)
+
+    def _settle(self, state: OuterState) -> None:
+        self.base = state
+        self.base_digest = digest(state.theta_W.data.cast("B"))
 
     def start_epoch(self, epoch: int) -> None:
         """Begin an epoch's log. The gradients of an unfinished inner step are dropped: no log would hold them all.

@@ -130,21 +130,21 @@ class StageKeeper:
             await self._let_go(stage)
 
     async def _take(self, stage: int) -> None:
-        compute = await self._compute_of(stage)
+        sources = self._others_serving(stage)
+        compute = await self._compute_of(stage, sources)
         if compute is None:
             return
         held = HeldStage(self.share.spec, stage, self.share.data, compute)
-        held.start_epoch(self.share.epoch)
+        held.begin(self.share.epoch, settled=not sources)
         self.share.stages[stage] = held
         self._advertise()
         self.on_change(f"holds stage {stage}: {self.reason}")
 
-    async def _compute_of(self, stage: int) -> StageCompute | None:
+    async def _compute_of(self, stage: int, sources: list[PeerId]) -> StageCompute | None:
         """Return the stage with the best state there is: a replica's, one that was kept, or the initial one.
 
         None if it is served and nobody would send it now: an old state beside trained ones does harm.
         """
-        sources = self._others_serving(stage)
         state = await self._fetched(stage, sources) if sources else await self.recovery.state_of(stage)
         if sources and state is None:
             return None

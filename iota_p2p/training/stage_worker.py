@@ -35,6 +35,9 @@ SLOTS_PER_STAGE = 8
 # Answers kept for callers that did not get them: they ask again within a few timeouts, when a stage has answered
 # some rounds of its slots since. Their gradients are those of the payload store, so they cost nothing more.
 ANSWERS_KEPT = 8 * SLOTS_PER_STAGE
+# A merge takes a fraction of this when all goes well. Longer than that a stage takes nothing new, so that callers go to
+# a replica that is done with its merge.
+LONGEST_PAUSE_S = 1.0
 
 _Call = tuple[Digest, int, PeerId]  # microbatch, stage, caller
 
@@ -73,11 +76,11 @@ class StageWorker:
         return self._under_way[stage]
 
     def takes(self, stage: int) -> bool:
-        """Return whether we start microbatches on a stage: we hold it, stay with it, and its log has room."""
+        """Return whether we start microbatches on a stage: we hold it, stay with it, and it has room and time."""
         held = self.share.stages.get(stage)
         if held is None or self.share.draining or stage in self.share.leaving:
             return False
-        return held.has_room(self._under_way[stage])
+        return held.gate.shut_for_s < LONGEST_PAUSE_S and held.has_room(self._under_way[stage])
 
     async def answer(self, caller: PeerId, request: Request) -> Response:
         """Answer one call; raises RemoteProtocolError if the caller broke a rule.
@@ -138,7 +141,8 @@ class StageWorker:
         order = (work.microbatch.epoch, work.microbatch.counter, work.stage)
         self._under_way[work.stage] += 1
         try:
-            passed = await self.share.lane.run(Priority.FORWARD, partial(stage.forward, work, payload), order)
+            async with stage.gate.passing():
+                passed = await self.share.lane.run(Priority.FORWARD, partial(stage.forward, work, payload), order)
             if stage.compute.stage.is_last:
                 gradient_in, loss_record = None, self._loss_record(passed)
                 in_digest = open_loss_record(loss_record).digest
@@ -148,7 +152,8 @@ class StageWorker:
                 gradient_in, loss_record = await self.pathway.call_next(work, passed.held.payload, check)
                 in_digest = digest(gradient_in)
             go_back = partial(stage.backward, passed, gradient_in, in_digest)
-            gradient = await self.share.lane.run(Priority.BACKWARD, go_back, order)
+            async with stage.gate.passing():
+                gradient = await self.share.lane.run(Priority.BACKWARD, go_back, order)
             for name in (work.in_digest, in_digest):
                 self.share.payloads.keep(stage.epoch, name)  # the epoch may have turned since they came
             return gradient, build_response(work, in_digest, gradient or b"", loss_record, self.share.identity)
