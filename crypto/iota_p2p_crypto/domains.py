@@ -57,12 +57,17 @@ RESULT = Domain("result", 1, 128 * _KIB, max_signatures=64)
 REDUCER_REPORT = Domain("reducer-report", 1, 12 * _KIB)
 # Three digests, lengths and counts: 300 bytes.
 STATE_MANIFEST = Domain("state-manifest", 1, 512)
+# Some 270 bytes: an account and its signature.
+PAYOUT_BINDING = Domain("payout-binding", 1, 512)
+# Some 430 bytes: a contract, a root, a total and a signature.
+SETTLEMENT_VOTE = Domain("settlement-vote", 1, 1 * _KIB)
 
 DOMAINS: tuple[Domain, ...] = (
     ABSENCE,
     ADVERT,
     EVIDENCE,
     LOSS_RECORD,
+    PAYOUT_BINDING,
     PROGRESS,
     RECEIPT,
     REDUCER_REPORT,
@@ -70,6 +75,7 @@ DOMAINS: tuple[Domain, ...] = (
     REGISTRATION,
     RESULT,
     SCORE,
+    SETTLEMENT_VOTE,
     STATE_MANIFEST,
     TREE_HEAD,
 )

@@ -15,6 +15,8 @@ from iota_p2p_protocols.scoring.election import Registration
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment
 from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
+from iota_p2p_protocols.settlement.payout_binding import PayoutBinding
+from iota_p2p_protocols.settlement.settlement_vote import SettlementVote
 
 KIND_BY_DOMAIN: Mapping[Domain, type[Message]] = {
     kind.domain: kind
@@ -24,11 +26,13 @@ KIND_BY_DOMAIN: Mapping[Domain, type[Message]] = {
         EpochResult,
         EvidenceCommitment,
         LossRecord,
+        PayoutBinding,
         Progress,
         Receipt,
         ReducerReport,
         Refusal,
         Registration,
         ScoreRecord,
+        SettlementVote,
     )
 }
