@@ -1,5 +1,6 @@
 """What merging costs and withstands, at equal tokens: the tables of docs/butterfly.md.
 
+    python -m bench.merging --codecs
     python -m bench.merging --tokens 610000 --rows synchronous float32 int8
 
 Replicas of one small model train on their own data of the Python standard library and meet every `steps` inner
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -34,6 +36,7 @@ from iota_p2p.run.tokens import ByteTokenizer
 from iota_p2p_crypto.identity import Identity
 from iota_p2p_protocols.butterfly.codec import Codec, block_counts
 from iota_p2p_protocols.butterfly.codecs import CODECS, encode_with_feedback, result_codec
+from iota_p2p_protocols.butterfly.dense_codecs import Int8
 from iota_p2p_protocols.butterfly.reduce import combine_block, reduce_block
 from iota_p2p_protocols.microbatch import MicrobatchId
 
@@ -111,8 +114,8 @@ ROWS = {
 class Replica:
     """One replica: its model and optimizer, its data, and what its codec still owes."""
 
-    def __init__(self, number: int, plan: RunPlan, seed: int) -> None:
-        self.compute = StageCompute(plan, 0, seed=seed)
+    def __init__(self, number: int, compute: StageCompute) -> None:
+        self.compute = compute
         self.source = Identity.from_seed(bytes([number]) * 32).peer_id
         self.residual: Vector | None = None
         self.counter = 0
@@ -168,18 +171,23 @@ def merge(replicas: list[Replica], state: OuterState, row: Row, steps: list[int]
     return following
 
 
-def train(row: Row, tokens: int, seed: int, data: Windows) -> StageCompute:
-    """Train one row and return its model."""
-    num_microbatches = tokens // (MICROBATCH_SIZE * MODEL.sequence_length)
-    num_steps = num_microbatches // row.replicas
-    plan = RunPlan(
+def plan_of(num_steps: int) -> RunPlan:
+    """Return the run whose learning rate has fallen after so many steps."""
+    return RunPlan(
         name="bench",
         model=MODEL,
         boundary=BoundarySpec(kind="none"),
         optimizer=OptimizerSpec(decay_steps=num_steps),
         epoch=EpochSpec(microbatch_size=MICROBATCH_SIZE, inner_steps=1, target_microbatches=1, deadline_s=1),
     )
-    replicas = [Replica(number, plan, seed) for number in range(row.replicas)]
+
+
+def train(row: Row, tokens: int, seed: int, data: Windows) -> StageCompute:
+    """Train one row and return its model."""
+    num_microbatches = tokens // (MICROBATCH_SIZE * MODEL.sequence_length)
+    num_steps = num_microbatches // row.replicas
+    plan = plan_of(num_steps)
+    replicas = [Replica(number, StageCompute(plan, 0, seed=seed)) for number in range(row.replicas)]
     first = replicas[0].compute
     if row.codec is None:
         for _ in range(num_steps):
@@ -200,6 +208,58 @@ def train(row: Row, tokens: int, seed: int, data: Windows) -> StageCompute:
     return first
 
 
+class Int8By64(Int8):
+    """Int8 with a scale for every 64 values."""
+
+    name = "int8, unit 64"
+    unit, unit_bytes = 64, 64 + 4
+
+
+class Int8By1024(Int8):
+    """Int8 with a scale for every 1,024 values."""
+
+    name = "int8, unit 1024"
+    unit, unit_bytes = 1024, 1024 + 4
+
+
+def codec_table(data: Windows) -> Table:
+    """Compare the codecs on what a replica has to send after its fifth epoch of ten steps."""
+    num_steps = 50
+    compute = StageCompute(plan_of(num_steps), 0, seed=0)
+    replica = Replica(0, compute)
+    for step in range(num_steps):
+        if step == num_steps - 10:
+            before = vector_of(compute.stage)
+        replica.add_microbatch(data)
+        compute.step(1)
+    gradient = before - vector_of(compute.stage)
+    many = np.tile(gradient, 8)  # 28 MB, more than caches hold
+    table = Table("codec", "bytes/value", "ratio", "relative error", "encode GB/s", "decode GB/s", "reduce 8, GB/s")
+    for codec in (*CODECS.values(), Int8By64(), Int8By1024()):
+        encoded = codec.encode(gradient)
+        error = np.linalg.norm(codec.decode(encoded, len(gradient)) - gradient) / np.linalg.norm(gradient)
+        contributions: list[bytes | None] = [encoded] * 8
+        speeds = (
+            many.nbytes / cpu_s(partial(codec.encode, many)),
+            many.nbytes / cpu_s(partial(codec.decode, codec.encode(many), len(many))),
+            8 * gradient.nbytes / cpu_s(partial(reduce, contributions, [1] * 8, codec, len(gradient), clip=True)),
+        )
+        per_value = len(encoded) / len(gradient)
+        cells = (f"{per_value:.3f}", f"{4 / per_value:.1f}x", f"{error:.4f}", *(f"{s / 1e9:.2f}" for s in speeds))
+        table.add_row(codec.name, *cells)
+    return table
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    """Return the least processor time of five runs."""
+    times = []
+    for _ in range(5):
+        started = time.process_time()
+        work()
+        times.append(time.process_time() - started)
+    return min(times)
+
+
 def validate(compute: StageCompute, heldout: Windows) -> float:
     """Return the held-out loss in nats per byte."""
     chosen = [Permutation(b"validation", heldout.count)[i] for i in range(VALIDATION_WINDOWS)]
@@ -214,6 +274,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=610_000, help="training tokens per row, of all replicas")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--codecs", action="store_true", help="only compare the codecs' bytes, errors and speeds")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     RESULTS.mkdir(exist_ok=True)
@@ -226,6 +287,9 @@ def main() -> None:
     for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         result: dict[str, Any] = json.loads(line)
         done[result["row"], result["tokens"], result["seed"]] = result
+    if arguments.codecs:
+        console.print(codec_table(windows[0]))
+        return
     table = Table("row", "nats/byte by seed", "CPU-s/run")
     for name in arguments.rows:
         results = []

@@ -62,7 +62,7 @@ class Int8(Codec):
     unit_bytes: ClassVar[int] = _SCALE_BYTES + INT8_UNIT
 
     def _encode(self, rows: Vector, into: Raw) -> None:
-        units = rows.reshape(len(rows), -1, INT8_UNIT)
+        units = rows.reshape(len(rows), -1, self.unit)
         num_units = units.shape[1]
         peaks = np.maximum(units.max(axis=2), -units.min(axis=2))
         peaks[peaks < MIN_MAGNITUDE] = 0
@@ -76,7 +76,7 @@ class Int8(Codec):
     def _decode(self, raw: Raw) -> Vector:
         num_units = len(raw) // self.unit_bytes
         scales = raw[: num_units * _SCALE_BYTES].view(_FLOAT32).astype(np.float32)
-        codes = raw[num_units * _SCALE_BYTES :].view(np.int8).reshape(num_units, INT8_UNIT)
+        codes = raw[num_units * _SCALE_BYTES :].view(np.int8).reshape(num_units, self.unit)
         values = codes.astype(np.float32)
         np.multiply(values, scales[:, None], out=values)
         return values.reshape(-1)
