@@ -47,7 +47,7 @@ class Pathway:
         self.middle = num_stages // 2
         work = source_input(MicrobatchId(epoch=1, source=self.peers[0].peer_id, counter=1), RUN_ID)
         for stage, peer in enumerate(self.peers[:-1]):
-            request = build_request(work, self.payload, peer)
+            request = build_request(work, self.payload, peer).header
             if stage + 1 == self.middle:
                 self.request = canonical.encode(request.to_fields())
             work = receive_request(request, self.payload, peer.peer_id, self.terms, SeenReceipts())
@@ -63,12 +63,10 @@ class Pathway:
         me, caller, callee = (self.peers[self.middle + step] for step in (0, -1, 1))
         incoming = ActivationRequest.from_fields(canonical.decode(self.request))
         work = receive_request(incoming, self.payload, caller.peer_id, self.terms, SeenReceipts())
-        request = build_request(work, self.payload, me)
-        canonical.encode(request.to_fields())
+        sent = build_request(work, self.payload, me)
+        canonical.encode(sent.header.to_fields())
         response = ActivationResponse.from_fields(canonical.decode(self.response))
-        answered = receive_response(
-            response, self.payload, callee.peer_id, request=request, work=work, terms=self.terms
-        )
+        answered = receive_response(response, self.payload, callee.peer_id, sent=sent, terms=self.terms)
         answer = build_response(work, answered.receipt.payload.out_digest, self.payload, response.loss_record, me)
         canonical.encode(answer.to_fields())
 

@@ -4,7 +4,8 @@ An envelope is canonical msgpack `{"payload": bytes, "payloadType": str, "signat
 What is signed is DSSE's pre-authentication encoding of the payload type and the payload exactly as received; nothing
 is ever re-serialised before it is checked. `keyid` is the signer's 38-byte peer id, which contains the public key.
 
-`open_envelope` is the only way to a `Verified` value: it raises or returns one, and never a bool.
+`open_envelope` is the only way to a `Verified` value of what others signed: it raises or returns one, and never a
+bool. `sign` returns one of what we sign ourselves.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ _SIGNATURE_KEYS = ("keyid", "sig")
 @final
 @dataclass(frozen=True, slots=True, init=False)
 class Verified(Generic[T]):
-    """A payload whose signatures have been checked; only `open_envelope` builds one.
+    """A payload whose signatures have been checked, by `open_envelope`, or were made by us, in `sign`.
 
     There is no constructor, and with it no `dataclasses.replace`; copying and pickling are refused too, because they
     would build a value past the check. Send `envelope_bytes` and open them again.
@@ -55,7 +56,7 @@ class Verified(Generic[T]):
     envelope_bytes: bytes
 
     def __init__(self, *_: object, **__: object) -> None:
-        raise LocalProtocolError("a Verified value comes from open_envelope, never from a constructor")
+        raise LocalProtocolError("a Verified value comes from open_envelope or sign, never from a constructor")
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled."""
@@ -103,6 +104,10 @@ def seal(domain: Domain, payload: canonical.CanonicalValue, signers: Sequence[Id
     Raises:
         LocalProtocolError: if the payload or the number of signers breaks the domain's bounds.
     """
+    return _assemble(_signed(domain, payload, signers))
+
+
+def _signed(domain: Domain, payload: canonical.CanonicalValue, signers: Sequence[Identity]) -> _Parts:
     payload_bytes = canonical.encode(payload)
     if len(payload_bytes) > domain.max_payload_bytes:
         raise LocalProtocolError(
@@ -114,7 +119,23 @@ def seal(domain: Domain, payload: canonical.CanonicalValue, signers: Sequence[Id
         )
     message = pre_authentication_encoding(domain.payload_type, payload_bytes)
     entries = [SignatureEntry(signer.peer_id, signer.sign(message)) for signer in signers]
-    return _assemble(_Parts(domain, payload_bytes, tuple(entries)))
+    return _Parts(domain, payload_bytes, tuple(entries))
+
+
+def sign(domain: Domain, payload: T, fields: canonical.CanonicalValue, signer: Identity) -> Verified[T]:
+    """Sign a payload alone and return what opening it gives, without checking the signature we have just made.
+
+    Args:
+        domain: what it is signed for.
+        payload: what opening the envelope would parse from `fields`.
+        fields: its canonical value.
+        signer: our identity.
+
+    Raises:
+        LocalProtocolError: as `seal`.
+    """
+    parts = _signed(domain, fields, (signer,))
+    return _verified(payload, parts, _assemble(parts))
 
 
 def merge_signatures(envelopes: Sequence[bytes]) -> bytes:
@@ -160,7 +181,7 @@ def open_envelope(data: bytes, domain: Domain, parse: Callable[[Any], T]) -> Ver
 
 
 def _verified(payload: T, parts: _Parts, data: bytes) -> Verified[T]:
-    """Build the value `Verified.__init__` refuses to build; called once, after the last check."""
+    """Build the value `Verified.__init__` refuses to build; called after the last check, or by the signer."""
     verified: Verified[T] = object.__new__(Verified)
     object.__setattr__(verified, "payload", payload)
     object.__setattr__(verified, "signers", tuple(entry.peer_id for entry in parts.signatures))
@@ -242,4 +263,5 @@ __all__ = [
     "open_envelope",
     "pre_authentication_encoding",
     "seal",
+    "sign",
 ]

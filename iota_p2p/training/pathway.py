@@ -15,17 +15,20 @@ import trio
 from iota_p2p.network.streams import Request, Response, Streams
 from iota_p2p.run.data import epoch_seed
 from iota_p2p.training.work_share import WorkShare
+from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.activation import (
     ActivationRequest,
     ActivationResponse,
     Answered,
+    Sent,
     build_request,
     receive_response,
 )
 from iota_p2p_protocols.chain import StageInput
 from iota_p2p_protocols.errors import PeerUnavailableError, RefusedError, RemoteProtocolError
 from iota_p2p_protocols.ids import ACTIVATION
+from iota_p2p_protocols.loss_record import LossRecord
 from iota_p2p_protocols.microbatch import live_epochs
 from iota_p2p_protocols.patience import Patience
 from iota_p2p_protocols.refusal import check_refusal, open_refusal
@@ -72,8 +75,8 @@ class Pathway:
 
     async def call_next(
         self, work: StageInput, payload: bytes, check_gradient: Callable[[bytes], None]
-    ) -> tuple[bytes, bytes]:
-        """Send our activation to the next stage; return the gradient and the loss record's envelope.
+    ) -> tuple[bytes, Verified[LossRecord]]:
+        """Send our activation to the next stage; return the gradient and the loss record.
 
         `check_gradient` raises MalformedError for a gradient that cannot be used; it is then had elsewhere.
 
@@ -82,19 +85,20 @@ class Pathway:
         Raises:
             PeerUnavailableError: once the microbatch's epoch is over, because nobody takes it any more.
         """
-        request = build_request(work, payload, self.share.identity)
+        sent = build_request(work, payload, self.share.identity)
+        stage = sent.header.stage
         self.share.payloads.add(self.share.epoch, payload)
         pause_s = FIRST_PAUSE_S
         while work.microbatch.epoch in live_epochs(self.share.epoch):
-            for callee in self._order(work, request.stage):
-                gradient = await self._try(callee, request, work, payload, check_gradient)
-                if gradient is not None:
-                    return gradient
+            for callee in self._order(work, stage):
+                answer = await self._try(callee, sent, payload, check_gradient)
+                if answer is not None:
+                    return answer
                 self.share.counts.retried += 1
-            self.share.waiting_for = f"a replica of stage {request.stage}"
+            self.share.waiting_for = f"a replica of stage {stage}"
             await trio.sleep(pause_s * self.rng.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, LAST_PAUSE_S)
-        raise PeerUnavailableError(f"epoch {work.microbatch.epoch} closed before stage {request.stage} could take it")
+        raise PeerUnavailableError(f"epoch {work.microbatch.epoch} closed before stage {stage} could take it")
 
     def _order(self, work: StageInput, stage: int) -> list[PeerId]:
         seed = epoch_seed(self.share.terms.run_id, work.microbatch.epoch)
@@ -108,31 +112,31 @@ class Pathway:
     async def _try(
         self,
         callee: PeerId,
-        request: ActivationRequest,
-        work: StageInput,
+        sent: Sent,
         payload: bytes,
         check_gradient: Callable[[bytes], None],
-    ) -> tuple[bytes, bytes] | None:
+    ) -> tuple[bytes, Verified[LossRecord]] | None:
         """Call one replica; None if it was to no avail, for whatever reason."""
+        stage = sent.header.stage
         start_s = trio.current_time()
-        response = await self._reach(callee, request, payload)
+        response = await self._reach(callee, sent.header, payload)
         if response is None:
             return None
         try:
             gradient = bytes(response.payload)
-            answered = self._check(response, gradient, callee, request, work)
+            answered = self._check(response, gradient, callee, sent)
             check_gradient(gradient)
         except DeclinedError as error:
-            _log.debug("declined", extra={"stage": request.stage, "peer": callee, "reason": str(error)})
+            _log.debug("declined", extra={"stage": stage, "peer": callee, "reason": str(error)})
             return None
         except RemoteProtocolError as error:
             self._shunned_until_s[callee] = trio.current_time() + SHUN_S
             self.offence(callee, error)
             return None
-        self._patience[request.stage].record(trio.current_time() - start_s)
+        self._patience[stage].record(trio.current_time() - start_s)
         self.share.waiting_for = ""
         self.share.payloads.add(self.share.epoch, gradient)
-        return gradient, answered.record.envelope_bytes
+        return gradient, answered.record
 
     async def _reach(self, callee: PeerId, request: ActivationRequest, payload: bytes) -> Response | None:
         """Return what a replica answered, or None if it did not, or not in time."""
@@ -172,12 +176,10 @@ class Pathway:
         self.share.counts.activation_bytes += len(payload)
         return await self.streams.call(callee, ACTIVATION, sent)
 
-    def _check(
-        self, response: Response, gradient: bytes, callee: PeerId, request: ActivationRequest, work: StageInput
-    ) -> Answered:
+    def _check(self, response: Response, gradient: bytes, callee: PeerId, sent: Sent) -> Answered:
         header = ActivationResponse.from_fields(response.header)
         if header.refusal:
             refusal = open_refusal(header.refusal)
-            check_refusal(refusal, callee, work.digest, request.stage)
+            check_refusal(refusal, callee, sent.chain[-1].payload.microbatch, sent.header.stage)
             raise DeclinedError(refusal.payload.reason)
-        return receive_response(header, gradient, callee, request=request, work=work, terms=self.share.terms)
+        return receive_response(header, gradient, callee, sent=sent, terms=self.share.terms)

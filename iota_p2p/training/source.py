@@ -14,10 +14,9 @@ from iota_p2p.model.boundary.codes import DivergedError
 from iota_p2p.training.counters import Counters
 from iota_p2p.training.stage_worker import StageWorker
 from iota_p2p.training.work_share import WorkShare
-from iota_p2p_protocols.activation import ActivationResponse
 from iota_p2p_protocols.chain import source_input
 from iota_p2p_protocols.errors import PeerUnavailableError
-from iota_p2p_protocols.loss_record import MICRONATS_PER_NAT, open_loss_record
+from iota_p2p_protocols.loss_record import MICRONATS_PER_NAT
 from iota_p2p_protocols.microbatch import MicrobatchId, live_epochs
 
 LOSS_SMOOTHING = 0.9  # of the displayed average: about the last ten microbatches
@@ -86,17 +85,16 @@ class Source:
         counts.sent += 1
         try:
             work = source_input(microbatch, self.share.terms.run_id)
-            _, response = await self.worker.work_on(work, None)
-            self._count(microbatch, response)
+            worked = await self.worker.work_on(work, None)
+            self._count(microbatch, worked.loss_micronats)
         except (PeerUnavailableError, DivergedError) as error:
             counts.lost += 1
             _log.warning("microbatch lost", extra={"counter": microbatch.counter, "reason": str(error)})
         finally:
             limiter.release()
 
-    def _count(self, microbatch: MicrobatchId, response: ActivationResponse) -> None:
+    def _count(self, microbatch: MicrobatchId, loss: int) -> None:
         counts, tokens = self.share.counts, self.share.tokens_per_microbatch
-        loss = open_loss_record(response.loss_record).payload.loss_micronats
         nats = loss / MICRONATS_PER_NAT
         counts.completed += 1
         counts.tokens += tokens

@@ -15,6 +15,7 @@ from iota_p2p.training.lane import Priority
 from iota_p2p.training.pathway import Pathway
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.digest import Digest, digest
+from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import MalformedError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.activation import (
@@ -25,7 +26,7 @@ from iota_p2p_protocols.activation import (
     receive_request,
 )
 from iota_p2p_protocols.chain import StageInput
-from iota_p2p_protocols.loss_record import loss_micronats, open_loss_record, seal_loss_record
+from iota_p2p_protocols.loss_record import LossRecord, loss_micronats, sign_loss_record
 from iota_p2p_protocols.microbatch import MicrobatchId
 from iota_p2p_protocols.refusal import MAX_QUEUE_LENGTH, Reason, Refusal, reason_to_refuse, seal_refusal
 
@@ -48,6 +49,21 @@ class _Answer:
 
     in_digest: Digest
     response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What came of a microbatch.
+
+    Attributes:
+        gradient: for the stage before; None at stage 0.
+        header: what we sign of it.
+        loss_micronats: by the last stage's record.
+    """
+
+    gradient: bytes | None
+    header: ActivationResponse
+    loss_micronats: int
 
 
 @dataclass(slots=True)
@@ -103,12 +119,13 @@ class StageWorker:
         self._open.add(call)
         answered = False
         try:
-            gradient, header_back = await self.work_on(work, payload)
+            worked = await self.work_on(work, payload)
+            gradient = worked.gradient
             assert gradient is not None  # noqa: S101 - only stage 0 has nothing to send back, and nobody calls it
             self.share.payloads.add(self.share.epoch, gradient)
             self.share.counts.gradient_bytes += len(gradient)
             answered = True
-            return self._keep(call, work.in_digest, Response(header_back.to_fields(), gradient))
+            return self._keep(call, work.in_digest, Response(worked.header.to_fields(), gradient))
         except DivergedError:
             return self._refuse(header, "no-loss")
         finally:
@@ -128,8 +145,8 @@ class StageWorker:
         if microbatch.counter >= limit:
             raise MalformedError("microbatch-counter", f"expected a counter below {limit}, got {microbatch.counter}")
 
-    async def work_on(self, work: StageInput, payload: bytes | None) -> tuple[bytes | None, ActivationResponse]:
-        """Run a microbatch through our stage and everything behind it; return its gradient and what we sign of it.
+    async def work_on(self, work: StageInput, payload: bytes | None) -> Worked:
+        """Run a microbatch through our stage and everything behind it; return what came of it.
 
         Cancelling it drops the microbatch here; the peers behind notice by themselves.
 
@@ -144,19 +161,20 @@ class StageWorker:
             async with stage.gate.passing():
                 passed = await self.share.lane.run(Priority.FORWARD, partial(stage.forward, work, payload), order)
             if stage.compute.stage.is_last:
-                gradient_in, loss_record = None, self._loss_record(passed)
-                in_digest = open_loss_record(loss_record).digest
+                gradient_in, record = None, self._loss_record(passed)
+                in_digest = record.digest
             else:
                 assert passed.held.payload is not None  # noqa: S101 - every stage but the last sends one
                 check = partial(stage.check_gradient, passed)
-                gradient_in, loss_record = await self.pathway.call_next(work, passed.held.payload, check)
+                gradient_in, record = await self.pathway.call_next(work, passed.held.payload, check)
                 in_digest = digest(gradient_in)
             go_back = partial(stage.backward, passed, gradient_in, in_digest)
             async with stage.gate.passing():
                 gradient = await self.share.lane.run(Priority.BACKWARD, go_back, order)
             for name in (work.in_digest, in_digest):
                 self.share.payloads.keep(stage.epoch, name)  # the epoch may have turned since they came
-            return gradient, build_response(work, in_digest, gradient or b"", loss_record, self.share.identity)
+            header = build_response(work, in_digest, gradient or b"", record.envelope_bytes, self.share.identity)
+            return Worked(gradient, header, record.payload.loss_micronats)
         finally:
             self._under_way[work.stage] -= 1
 
@@ -179,12 +197,12 @@ class StageWorker:
         )
         return Response(ActivationResponse(refusal=seal_refusal(refusal, self.share.identity)).to_fields())
 
-    def _loss_record(self, passed: Passed) -> bytes:
+    def _loss_record(self, passed: Passed) -> Verified[LossRecord]:
         assert passed.held.loss is not None  # noqa: S101 - the last stage's forward has one
         loss = loss_micronats(passed.held.loss)
         if loss is None:
             raise DivergedError(f"expected a loss a record can state, got {passed.held.loss} nats")
-        return seal_loss_record(
+        return sign_loss_record(
             passed.work,
             loss,
             self.share.tokens_per_microbatch,

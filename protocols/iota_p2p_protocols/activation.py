@@ -18,7 +18,7 @@ from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.domains import LOSS_RECORD
 from iota_p2p_crypto.envelope import MAX_OVERHEAD_BYTES, Verified
 from iota_p2p_crypto.identity import Identity, PeerId
-from iota_p2p_protocols.chain import ChainField, StageInput, open_chain
+from iota_p2p_protocols.chain import Chain, ChainField, StageInput, open_chain
 from iota_p2p_protocols.errors import InvalidProofError, MalformedError, StaleError
 from iota_p2p_protocols.loss_record import LossRecord, open_loss_record, verify_chain
 from iota_p2p_protocols.message import Message
@@ -29,6 +29,7 @@ from iota_p2p_protocols.receipt import (
     check_receipt,
     open_receipt,
     seal_receipt,
+    sign_receipt,
 )
 from iota_p2p_protocols.refusal import MAX_REFUSAL_BYTES
 
@@ -92,6 +93,19 @@ class ActivationResponse(Message):
         if (bool(self.receipt), bool(self.loss_record), bool(self.refusal)) not in ((1, 1, 0), (0, 0, 1)):
             raise ValueError("expected a receipt and a loss record, or a refusal")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request of ours.
+
+    Attributes:
+        header: what goes to the next stage with the payload.
+        chain: its receipts, our own last; nothing of it is checked again when the answer comes.
+    """
+
+    header: ActivationRequest
+    chain: Chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +178,8 @@ def receive_request(
     return StageInput(request.microbatch, microbatch, request.stage, chain, in_digest)
 
 
-def build_request(work: StageInput, payload: bytes, signer: Identity) -> ActivationRequest:
-    """Sign what our stage did and return the header that goes to the next stage with the payload."""
+def build_request(work: StageInput, payload: bytes, signer: Identity) -> Sent:
+    """Sign what our stage did and return what goes to the next stage with the payload."""
     receipt = Receipt(
         microbatch=work.digest,
         stage=work.stage,
@@ -173,8 +187,9 @@ def build_request(work: StageInput, payload: bytes, signer: Identity) -> Activat
         in_digest=work.in_digest,
         out_digest=digest(payload),
     )
-    envelopes = (*(link.envelope_bytes for link in work.chain), seal_receipt(receipt, signer))
-    return ActivationRequest(microbatch=work.microbatch, stage=work.stage + 1, chain=envelopes)
+    chain = (*work.chain, sign_receipt(receipt, signer))
+    envelopes = tuple(link.envelope_bytes for link in chain)
+    return Sent(ActivationRequest(microbatch=work.microbatch, stage=work.stage + 1, chain=envelopes), chain)
 
 
 def build_response(
@@ -200,8 +215,7 @@ def receive_response(
     gradient: bytes,
     callee: PeerId,
     *,
-    request: ActivationRequest,
-    work: StageInput,
+    sent: Sent,
     terms: ActivationTerms,
 ) -> Answered:
     """Check the answer to a request of ours that was not refused.
@@ -210,13 +224,13 @@ def receive_response(
         response: its header.
         gradient: its payload.
         callee: the peer we asked, as the transport proved it.
-        request: what we asked.
-        work: what our own stage worked on; its chain is not checked again.
+        sent: what we asked.
         terms: the run's.
 
     Raises:
         RemoteProtocolError: the subclass and its `rule` say what the callee did wrong.
     """
+    request = sent.header
     # [gradient-bytes] the payload is exactly as long as the run's boundary makes it
     _check_length("gradient-bytes", gradient, terms.gradient_bytes)
     # [receipt-*] the callee itself did the stage we asked for, and this is what it sent
@@ -224,7 +238,7 @@ def receive_response(
     check_receipt(
         receipt,
         callee,
-        microbatch=work.digest,
+        microbatch=sent.chain[-1].payload.microbatch,
         stage=request.stage,
         direction="backward",
         out_digest=digest(gradient),
@@ -235,7 +249,7 @@ def receive_response(
         raise InvalidProofError("response-chain", "expected a loss record that continues our chain, got another")
     # [loss-record-*], [chain-*] everything the record says of the microbatch's way holds
     epochs = (request.microbatch.epoch,)
-    pathway = verify_chain(record, run_id=terms.run_id, epochs=epochs, num_stages=terms.num_stages, known=work.chain)
+    pathway = verify_chain(record, run_id=terms.run_id, epochs=epochs, num_stages=terms.num_stages, known=sent.chain)
     # [response-pathway] the way leads through the peer we asked
     if pathway[request.stage] != callee:
         raise InvalidProofError(

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from iota_p2p_crypto.domains import LOSS_RECORD, Domain
-from iota_p2p_crypto.envelope import Verified, open_envelope, seal
+from iota_p2p_crypto.envelope import Verified, open_envelope, sign
 from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_protocols.chain import Chain, ChainField, StageInput, chain_end, open_chain, signers_of
 from iota_p2p_protocols.errors import InvalidProofError, StaleError, WrongRunError
@@ -58,8 +58,10 @@ def loss_micronats(loss_nats: float) -> int | None:
     return round(loss_nats * MICRONATS_PER_NAT)
 
 
-def seal_loss_record(work: StageInput, loss: int, num_tokens: int, *, run_id: bytes, signer: Identity) -> bytes:
-    """Return the envelope of the last stage's record of its work; `loss` comes from `loss_micronats`."""
+def sign_loss_record(
+    work: StageInput, loss: int, num_tokens: int, *, run_id: bytes, signer: Identity
+) -> Verified[LossRecord]:
+    """Sign the last stage's record of its work; `loss` comes from `loss_micronats`."""
     record = LossRecord(
         run_id=run_id,
         microbatch=work.microbatch,
@@ -68,7 +70,12 @@ def seal_loss_record(work: StageInput, loss: int, num_tokens: int, *, run_id: by
         loss_micronats=loss,
         num_tokens=num_tokens,
     )
-    return seal(LOSS_RECORD, record.to_fields(), (signer,))
+    return sign(LOSS_RECORD, record, record.to_fields(), signer)
+
+
+def seal_loss_record(work: StageInput, loss: int, num_tokens: int, *, run_id: bytes, signer: Identity) -> bytes:
+    """Return the envelope of `sign_loss_record`."""
+    return sign_loss_record(work, loss, num_tokens, run_id=run_id, signer=signer).envelope_bytes
 
 
 def open_loss_record(data: bytes) -> Verified[LossRecord]:

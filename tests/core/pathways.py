@@ -9,6 +9,7 @@ from iota_p2p_protocols.activation import (
     ActivationResponse,
     ActivationTerms,
     SeenReceipts,
+    Sent,
     build_request,
     build_response,
     receive_request,
@@ -48,14 +49,19 @@ def work_at(stage: int, peers: Sequence[Identity] = PEERS, counter: int = 3) -> 
     """Return what the peer at a stage works on after honest peers at all stages before."""
     work = source_input(microbatch(counter), RUN)
     for index in range(stage):
-        request = build_request(work, activation(index), peers[index])
+        request = build_request(work, activation(index), peers[index]).header
         work = receive_request(request, activation(index), peers[index].peer_id, terms(len(PEERS)), SeenReceipts())
     return work
 
 
-def request_to(stage: int) -> ActivationRequest:
-    """Return the request that an honest pathway sends to a stage."""
+def sent_to(stage: int) -> Sent:
+    """Return what an honest pathway sends to a stage."""
     return build_request(work_at(stage - 1), activation(stage - 1), PEERS[stage - 1])
+
+
+def request_to(stage: int) -> ActivationRequest:
+    """Return the header of it."""
+    return sent_to(stage).header
 
 
 def loss_record(num_stages: int, peers: Sequence[Identity] = PEERS, counter: int = 3) -> bytes:

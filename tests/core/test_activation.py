@@ -32,6 +32,7 @@ from tests.core.pathways import (
     microbatch,
     receipt,
     request_to,
+    sent_to,
     response_of,
     terms,
     work_at,
@@ -106,7 +107,9 @@ def test_receive_request__refuses_a_replay_but_not_another_callers_attempt() -> 
     with pytest.raises(StaleError) as caught:
         receive_request(REQUEST, activation(1), PEERS[1].peer_id, terms(4), seen)
     assert caught.value.rule == "activation-replay"
-    retry = build_request(work_at(1), activation(1), PEERS[5])  # another replica of stage 1, after the first died
+    retry = build_request(
+        work_at(1), activation(1), PEERS[5]
+    ).header  # another replica of stage 1, after the first died
     receive_request(retry, activation(1), PEERS[5].peer_id, terms(4), seen)
 
 
@@ -144,8 +147,7 @@ def test_response__refuses_neither_and_both(receipt_: bytes, record: bytes, refu
 
 def answer(stage: int, response: ActivationResponse, payload: bytes, callee: Identity | None = None) -> Answered:
     peer = PEERS[stage] if callee is None else callee
-    work = work_at(stage - 1)
-    return receive_response(response, payload, peer.peer_id, request=request_to(stage), work=work, terms=terms(4))
+    return receive_response(response, payload, peer.peer_id, sent=sent_to(stage), terms=terms(4))
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

@@ -26,6 +26,7 @@ from iota_p2p_crypto.envelope import (
     open_envelope,
     pre_authentication_encoding,
     seal,
+    sign,
 )
 from iota_p2p_crypto.errors import LocalProtocolError, MalformedError, OversizedError
 from iota_p2p_crypto.identity import Identity, peer_id_to_bytes
@@ -92,6 +93,10 @@ FORGERIES: dict[str, Callable[[Verified[Any]], object]] = {
 def test_verified__cannot_be_made_any_other_way(forge: Callable[[Verified[Any]], object]) -> None:
     with pytest.raises(LocalProtocolError):
         forge(verified_note())
+
+
+def test_sign__returns_what_opening_gives() -> None:
+    assert sign(ABSENCE, FIELDS, FIELDS, ALICE) == verified_note()
 
 
 def test_verified__cannot_be_changed() -> None:

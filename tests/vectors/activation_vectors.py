@@ -33,6 +33,7 @@ from tests.core.pathways import (
     receipt,
     request_to,
     response_of,
+    sent_to,
     terms,
     work_at,
 )
@@ -109,8 +110,7 @@ def _run_response(case: Case) -> None:
             header,
             bytes.fromhex(case["payload"]),
             case["callee"],
-            request=request_to(case["stage"]),
-            work=work_at(case["stage"] - 1),
+            sent=sent_to(case["stage"]),
             terms=terms(NUM_STAGES),
         )
 
