@@ -85,6 +85,11 @@ SHARD = ProtocolSpec(id="/iota-p2p/shard/1", max_header_bytes=1 * _KIB, max_payl
 STATE = ProtocolSpec(id="/iota-p2p/state/2", max_header_bytes=16 * _KIB, max_payload_bytes=4 * 1024 * _KIB)
 # Keep a state of mine: the same manifest and list, then the chunks that are missing. Putting twice does no harm.
 CUSTODY = ProtocolSpec(id="/iota-p2p/custody/1", max_header_bytes=16 * _KIB, max_payload_bytes=4 * 1024 * _KIB)
+# A stage's merge: signed notes between members, their blocks, reduced blocks. A header may hold the contributions of 64
+# members; an answer has 16 MiB of blocks, after a list of their digests of up to 2 MiB (`butterfly.exchange`).
+MERGE = ProtocolSpec(id="/iota-p2p/merge/1", max_header_bytes=128 * _KIB, max_payload_bytes=18 * 1024 * _KIB)
+# Merging: signed notes, 64 KiB for a roster with 64 contributions, and blocks: 16 MiB of them and a list of 2 MiB.
+MERGE = ProtocolSpec(id="/iota-p2p/merge/1", max_header_bytes=128 * _KIB, max_payload_bytes=18 * 1024 * _KIB)
 
 PROTOCOLS: tuple[ProtocolSpec, ...] = (
     ACTIVATION,
@@ -92,6 +97,7 @@ PROTOCOLS: tuple[ProtocolSpec, ...] = (
     DIAL_BACK,
     HELLO,
     INFERENCE,
+    MERGE,
     RUN_SPEC,
     SHARD,
     STATE,
@@ -106,5 +112,11 @@ ADVERTS = TopicSpec(name="adverts", version=1, max_bytes=9 * _KIB, messages_per_
 ABSENCES = TopicSpec(name="absences", version=1, max_bytes=2 * _KIB, messages_per_minute=30, burst=60)
 # A peer counts its work on each of its stages every few seconds; a lone peer may hold all 64 of them.
 PROGRESS = TopicSpec(name="progress", version=1, max_bytes=2 * _KIB, messages_per_minute=60, burst=64)
+# Whoever sees an epoch's target reached says so, once; epochs of a few seconds are for tests.
+EPOCHS = TopicSpec(name="epochs", version=1, max_bytes=34 * _KIB, messages_per_minute=12, burst=8)
+# One for each stage that a peer holds and for each epoch.
+CONTRIBUTIONS = TopicSpec(name="contributions", version=1, max_bytes=1 * _KIB, messages_per_minute=128, burst=128)
+# The certificate of each merge, published by who put it together.
+MERGES = TopicSpec(name="merges", version=1, max_bytes=20 * _KIB, messages_per_minute=128, burst=128)
 
-TOPICS: tuple[TopicSpec, ...] = (ABSENCES, ADVERTS, PROGRESS)
+TOPICS: tuple[TopicSpec, ...] = (ABSENCES, ADVERTS, CONTRIBUTIONS, EPOCHS, MERGES, PROGRESS)

@@ -1,0 +1,116 @@
+"""Gathering: one copy of every shard that others reduced, checked against what its reducer signed."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import trio
+
+from iota_p2p.merge.block_fetch import patience_s, split
+from iota_p2p.merge.collecting import FAILURES
+from iota_p2p.merge.outer_step import Vector
+from iota_p2p.merge.round import Means, Round
+from iota_p2p.network.streams import Request
+from iota_p2p_crypto.errors import InvalidProofError
+from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES
+from iota_p2p_protocols.butterfly.exchange import ResultRequest, spans_of
+from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
+from iota_p2p_protocols.butterfly.shard_digest import commit_shard
+from iota_p2p_protocols.butterfly.shard_map import Shard
+from iota_p2p_protocols.ids import MERGE
+
+_log = logging.getLogger(__name__)
+
+Results = dict[int, Sequence[bytes | memoryview]]  # blocks by shard
+
+
+@dataclass(slots=True)
+class Gathering:
+    """Brings the shards that we have not reduced ourselves.
+
+    Attributes:
+        means: how members are called.
+        round_: the merge.
+        claims: by shard what everybody takes, None where it is lost.
+        claimed_by: by shard the members that claim just that.
+        results: what is here; our own shards to begin with.
+        num_bytes: of payload received.
+    """
+
+    means: Means
+    round_: Round
+    claims: Sequence[ShardClaim | None]
+    claimed_by: Sequence[Sequence[int]]
+    results: Results
+    num_bytes: int = 0
+    _tried: dict[int, set[int]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Bring them all, each from one reducer, and from the other if that one fails."""
+        while True:
+            by_source = self._plan()
+            if not by_source:
+                return
+            async with trio.open_nursery() as nursery:
+                for source, shards in sorted(by_source.items()):
+                    nursery.start_soon(self._bring, source, shards)
+
+    def _plan(self) -> Mapping[int, list[Shard]]:
+        by_source: dict[int, list[Shard]] = {}
+        for shard, claim, able in zip(self.round_.shard_map.shards, self.claims, self.claimed_by, strict=True):
+            if claim is None or shard.index in self.results:
+                continue
+            tried = self._tried.setdefault(shard.index, set())
+            left = [member for member in able if member not in tried]
+            if left:
+                first = shard.source_for(self.round_.me)
+                source = first if first in left else left[0]
+                tried.add(source)
+                by_source.setdefault(source, []).append(shard)
+        return by_source
+
+    async def _bring(self, source: int, shards: Sequence[Shard]) -> None:
+        try:
+            await self._bring_all(source, shards)
+        except FAILURES as error:
+            reason = str(error) or "too slow"
+            _log.info("results missing", extra={"peer": self.round_.contributors[source].peer_id, "reason": reason})
+
+    async def _bring_all(self, source: int, shards: Sequence[Shard]) -> None:
+        round_, peer_id = self.round_, self.round_.contributors[source].peer_id
+        size, total = round_.result.block_bytes, round_.result.encoded_bytes(round_.num_values)
+        blocks: dict[int, memoryview] = {}
+        for spans in spans_of((index for shard in shards for index in shard.blocks), size):
+            request = ResultRequest(roster=round_.roster, spans=spans)
+            with trio.fail_after(patience_s(sum(span.count for span in spans) * size)):
+                response = await self.means.streams.call(peer_id, MERGE, Request(request.to_fields()))
+            payload = memoryview(response.payload).cast("B")
+            self.num_bytes += len(payload)
+            with self.means.streams.ledger.charging(peer_id):
+                blocks.update(split(payload, spans, size, total))
+        for shard in shards:
+            own = [blocks[index] for index in shard.blocks]
+            with self.means.streams.ledger.charging(peer_id):
+                await self.means.beside(partial(self._check, shard, own))
+            self.results[shard.index] = own
+
+    def _check(self, shard: Shard, blocks: Sequence[memoryview]) -> None:
+        claim = self.claims[shard.index]
+        assert claim is not None  # noqa: S101 - only such are planned
+        # [merge-result] the copy is the one that was signed
+        root = commit_shard([bytes(block) for block in blocks], self.round_.result).root
+        if root != claim.digest:
+            raise InvalidProofError("merge-result", f"expected {claim.digest.hex()[:16]}, got {root.hex()[:16]}")
+
+
+def mean_gradient(round_: Round, results: Results) -> Vector:
+    """Return the mean pseudo-gradient, W: zeros where a shard was lost; takes long."""
+    gradient_W = np.zeros(round_.num_values, dtype=np.float32)
+    for index, blocks in results.items():
+        shard = round_.shard_map.shards[index]
+        for block_index, block in zip(shard.blocks, blocks, strict=True):
+            count = round_.values_in(block_index)
+            gradient_W[block_index * BLOCK_VALUES :][:count] = round_.result.decode_block(block, count)
+    return gradient_W

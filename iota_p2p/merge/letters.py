@@ -1,0 +1,122 @@
+"""`Letters`: what the members of one merge send each other, signed, each to all.
+
+A letter goes to every member over a stream of its own and is sent again until it is taken or the merge is over: others
+may come to the merge a little later. Letters that come are kept unread until the merge's phase asks for their kind.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import trio
+
+from iota_p2p.merge.round import Means
+from iota_p2p.network.streams import Request
+from iota_p2p_crypto.digest import digest
+from iota_p2p_crypto.domains import Domain
+from iota_p2p_crypto.envelope import domain_of
+from iota_p2p_crypto.errors import PeerUnavailableError, RemoteProtocolError
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.butterfly.exchange import Note
+from iota_p2p_protocols.butterfly.shard_map import MAX_MEMBERS
+from iota_p2p_protocols.errors import RefusedError
+from iota_p2p_protocols.ids import MERGE
+
+# A member has some six letters to write in a merge, more when conveners change.
+MAX_FROM_ONE = 32
+# Senders there may be: a roster's worth and as many that were left out.
+MAX_SENDERS = 2 * MAX_MEMBERS
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
+# A letter is some kilobytes.
+LETTER_PATIENCE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One that came.
+
+    Attributes:
+        sender: who brought it; not always who signed it.
+        domain: what its envelope says it is.
+        envelope: its bytes; nothing in it has been verified.
+    """
+
+    sender: PeerId
+    domain: Domain
+    envelope: bytes
+
+
+@dataclass(slots=True)
+class Letters:
+    """The letters of one merge.
+
+    Attributes:
+        means: how members are called.
+        stage, epoch: of the merge.
+        nursery: in which letters are brought; its end is the merge's.
+        late: told of members that say the merge is over.
+    """
+
+    means: Means
+    stage: int
+    epoch: int
+    nursery: trio.Nursery
+    late: Callable[[PeerId], None] = lambda _: None
+    _unread: list[Letter] = field(default_factory=list)
+    _known: set[bytes] = field(default_factory=set)
+    _from: Counter[PeerId] = field(default_factory=Counter)
+    _arrived: trio.Event = field(default_factory=trio.Event)
+
+    def take(self, sender: PeerId, envelope: bytes) -> None:
+        """Keep a letter until it is read; raises RemoteProtocolError if it is none, RefusedError if it is too many."""
+        name = digest(envelope)
+        if name in self._known:
+            return
+        new = sender not in self._from
+        if self._from[sender] >= MAX_FROM_ONE or (new and len(self._from) >= MAX_SENDERS):
+            raise RefusedError("too-many", f"expected at most {MAX_FROM_ONE} letters of {sender}, got more")
+        domain = domain_of(envelope)
+        self._from[sender] += 1
+        self._known.add(name)
+        self._unread.append(Letter(sender, domain, envelope))
+        self._arrived.set()
+
+    def read(self, *kinds: Domain) -> Iterator[Letter]:
+        """Yield the unread letters of some kinds; others stay."""
+        found = [letter for letter in self._unread if letter.domain in kinds]
+        self._unread = [letter for letter in self._unread if letter.domain not in kinds]
+        yield from found
+
+    async def more(self, until_s: float) -> bool:
+        """Wait for another letter until a time; return whether one came."""
+        self._arrived = trio.Event()
+        with trio.move_on_at(until_s) as scope:
+            await self._arrived.wait()
+        return not scope.cancelled_caught
+
+    def send(self, envelope: bytes, members: Iterable[PeerId]) -> None:
+        """Bring a letter to members, ourselves left out, in the background."""
+        for member in members:
+            if member != self.means.identity.peer_id:
+                self.nursery.start_soon(self._bring, envelope, member)
+
+    async def _bring(self, envelope: bytes, member: PeerId) -> None:
+        note = Request(Note(epoch=self.epoch, stage=self.stage, envelope=envelope).to_fields())
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                with trio.fail_after(LETTER_PATIENCE_S):
+                    await self.means.streams.call(member, MERGE, note)
+            except RefusedError as error:
+                if error.reason == "merged":
+                    self.late(member)
+                if error.reason != "not-yet":
+                    return
+            except RemoteProtocolError:  # it has been charged
+                return
+            except (PeerUnavailableError, trio.TooSlowError):
+                pass  # it may be back before the merge is over
+            else:
+                return
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LAST_PAUSE_S)

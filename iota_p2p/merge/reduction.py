@@ -1,0 +1,83 @@
+"""`reduce_round`: from a roster certificate to the mean pseudo-gradient that its members agree on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from iota_p2p.merge.collecting import Collecting
+from iota_p2p.merge.gathering import Gathering, Results, mean_gradient
+from iota_p2p.merge.letters import Letters
+from iota_p2p.merge.memory import MergeMemory, Reduced
+from iota_p2p.merge.outer_step import Vector
+from iota_p2p.merge.reporting import Reporting
+from iota_p2p.merge.round import Means, Round
+from iota_p2p_crypto.block_commitment import BlockShape
+from iota_p2p_protocols.butterfly.agreement import AgreementMatrix
+from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """What a merge came to.
+
+    Attributes:
+        gradient_W: mean pseudo-gradient.
+        claims: by shard what everybody takes; None where it is lost or empty.
+        here: whether every shard that is not lost is here.
+        lost_shards: how many shards with blocks keep their old value.
+        matrix: who agreed with whom.
+        liars: members that were proved to lie.
+        faults: the proofs.
+        clipped: members of whom we scaled some block down.
+        bytes_in: payload bytes received for it.
+    """
+
+    gradient_W: Vector
+    claims: Sequence[ShardClaim | None]
+    here: bool
+    lost_shards: int
+    matrix: AgreementMatrix
+    liars: frozenset[int]
+    faults: Sequence[bytes]
+    clipped: frozenset[int]
+    bytes_in: int
+
+
+async def reduce_round(means: Means, round_: Round, letters: Letters, memory: MergeMemory) -> Reduction:
+    """Reduce our shards, report, compare, and gather the others'. Ends in bounded time whoever dies."""
+    started_s = trio.current_time()
+    collecting = Collecting(means, round_, round_.own_shards)
+    reduced = await collecting.run()
+    result = round_.result
+    shape = BlockShape(result.block_bytes, result.encoded_bytes(round_.num_values))
+    blocks = {
+        index: block
+        for shard in round_.own_shards
+        for index, block in zip(shard.blocks, reduced[shard.index].blocks, strict=True)
+    }
+    memory.keep_reduced(round_.stage, round_.epoch, round_.roster, Reduced(shape, blocks))
+    reporting = Reporting(means, round_, letters)
+    reporting.report([reduced[shard.index] for shard in round_.own_shards])
+    await reporting.hear(trio.current_time() - started_s)
+    await reporting.judge()
+    claims, claimed_by = reporting.settle()
+    own: Results = {index: shard.blocks for index, shard in reduced.items() if claims[index] == shard.claim}
+    gathering = Gathering(means, round_, claims, claimed_by, own)
+    await gathering.run()
+    wanted = {claim.shard for claim in claims if claim is not None}
+    gradient_W = await means.beside(partial(mean_gradient, round_, gathering.results))
+    return Reduction(
+        gradient_W=gradient_W,
+        claims=claims,
+        here=wanted <= gathering.results.keys(),
+        lost_shards=sum(
+            claim is None and bool(s.blocks) for claim, s in zip(claims, round_.shard_map.shards, strict=True)
+        ),
+        matrix=reporting.matrix,
+        liars=frozenset(reporting.liars),
+        faults=tuple(reporting.faults),
+        clipped=frozenset().union(*(shard.clipped for shard in reduced.values())),
+        bytes_in=gathering.num_bytes + sum(fetch.num_bytes for fetch in collecting.fetches.values()),
+    )

@@ -1,0 +1,132 @@
+"""Reporting: what every member says of its shards, and what becomes of those of which two say different things."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import floor
+
+import trio
+
+from iota_p2p.merge.collecting import Collecting, ReducedShard
+from iota_p2p.merge.letters import Letter, Letters
+from iota_p2p.merge.round import Means, Round
+from iota_p2p_crypto.domains import REDUCER_REPORT
+from iota_p2p_crypto.envelope import Verified
+from iota_p2p_crypto.errors import RemoteProtocolError
+from iota_p2p_protocols.butterfly.agreement import (
+    AgreementMatrix,
+    agreement_matrix,
+    claims_by_shard,
+    disputed,
+    settle_all,
+)
+from iota_p2p_protocols.butterfly.reducer_report import ReducerReport, ShardClaim, check_reducer_report
+from iota_p2p_protocols.butterfly.shard_map import Shard
+from iota_p2p_protocols.message import open_message, seal_message
+
+# After our own report everybody else's comes soon, or its member is dead: as long again as our own took, and this.
+REPORTS_S = 1.0
+REPORTS_FACTOR = 2.0
+LIFETIME_S = 600
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Reporting:
+    """The reports of one merge.
+
+    Attributes:
+        means: how members are called.
+        round_: the merge.
+        letters: how reports travel.
+        reports: those that are in order, by member.
+        liars: members that a proof names.
+        faults: the proofs.
+    """
+
+    means: Means
+    round_: Round
+    letters: Letters
+    reports: dict[int, Verified[ReducerReport]] = field(default_factory=dict)
+    liars: set[int] = field(default_factory=set)
+    faults: list[bytes] = field(default_factory=list)
+
+    def report(self, reduced: Sequence[ReducedShard]) -> None:
+        """Sign what we reduced, and send it to all."""
+        now_s = floor(self.means.clock())
+        report = ReducerReport(
+            run_id=self.means.run_id,
+            sequence=self.round_.epoch,
+            issued_s=now_s,
+            expires_s=now_s + LIFETIME_S,
+            epoch=self.round_.epoch,
+            stage=self.round_.stage,
+            roster=self.round_.roster,
+            claims=tuple(shard.claim for shard in reduced),
+        )
+        data = seal_message(report, self.means.identity)
+        self._take(Letter(self.means.identity.peer_id, REDUCER_REPORT, data))
+        self.letters.send(data, self.round_.members)
+
+    async def hear(self, took_s: float) -> None:
+        """Take the others' reports until all are here, or time is up; `took_s` is what our own took."""
+        until_s = trio.current_time() + REPORTS_S + REPORTS_FACTOR * took_s
+        while True:
+            for letter in self.letters.read(REDUCER_REPORT):
+                self._take(letter)
+            if len(self.reports) == len(self.round_.contributors) or not await self.letters.more(until_s):
+                return
+
+    def _take(self, letter: Letter) -> None:
+        try:
+            with self.means.streams.ledger.charging(letter.sender):
+                report = open_message(
+                    letter.envelope, ReducerReport, run_id=self.means.run_id, now_s=self.means.clock()
+                )
+                member = check_reducer_report(
+                    report, roster=self.round_.roster, members=self.round_.members, shard_map=self.round_.shard_map
+                )
+        except RemoteProtocolError as error:
+            _log.warning("report refused", extra={"peer": letter.sender, "reason": str(error)})
+            return
+        self.reports.setdefault(member, report)
+
+    @property
+    def payloads(self) -> dict[int, ReducerReport]:
+        """What each member reported."""
+        return {member: report.payload for member, report in self.reports.items()}
+
+    @property
+    def matrix(self) -> AgreementMatrix:
+        """Who agrees with whom."""
+        return agreement_matrix(self.round_.shard_map, self.payloads)
+
+    async def judge(self) -> None:
+        """Recompute the shards in dispute from the members' committed blocks; names the liars."""
+        shards = disputed(self.round_.shard_map, self.payloads)
+        if not shards:
+            return
+        _log.warning("shards in dispute", extra={"epoch": self.round_.epoch, "shards": len(shards)})
+        collecting = Collecting(self.means, self.round_, shards)
+        await collecting.run()
+        for shard in shards:
+            self._judge(shard, collecting)
+
+    def _judge(self, shard: Shard, collecting: Collecting) -> None:
+        claims = claims_by_shard(self.round_.shard_map, self.payloads)[shard.index]
+        said = next(iter(claims.values()))
+        if not set(collecting.missing(shard)) <= set(said.missing):
+            return  # somebody died meanwhile: nobody can tell any more, and the shard is lost
+        truth = collecting.reduce_shard(shard, said.missing).claim
+        self.liars.update(member for member, claim in claims.items() if claim.digest != truth.digest)
+
+    def settle(self) -> tuple[Sequence[ShardClaim | None], Sequence[Sequence[int]]]:
+        """Return by shard what everybody takes, and who claims just that."""
+        claims = settle_all(self.round_.shard_map, self.payloads, self.liars)
+        by_shard = claims_by_shard(self.round_.shard_map, self.payloads)
+        claimed_by = [
+            [member for member, claim in said.items() if claim == settled]
+            for settled, said in zip(claims, by_shard, strict=True)
+        ]
+        return claims, claimed_by
