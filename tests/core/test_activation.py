@@ -32,8 +32,8 @@ from tests.core.pathways import (
     microbatch,
     receipt,
     request_to,
-    sent_to,
     response_of,
+    sent_to,
     terms,
     work_at,
 )
