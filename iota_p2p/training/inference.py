@@ -17,21 +17,21 @@ from iota_p2p.network.streams import Request, Response, Streams
 from iota_p2p.training.lane import Priority
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.errors import MalformedError, PeerUnavailableError, RefusedError, RemoteProtocolError
+from iota_p2p_protocols.errors import PeerUnavailableError, RefusedError, RemoteProtocolError
 from iota_p2p_protocols.ids import INFERENCE
 from iota_p2p_protocols.inference import (
     HeldoutRequest,
     InferenceResponse,
     PromptRequest,
+    check_response,
     pack_tokens,
     parse_request,
     unpack_tokens,
 )
-from iota_p2p_protocols.loss_record import MAX_LOSS_MICRONATS, MICRONATS_PER_NAT, loss_micronats
+from iota_p2p_protocols.loss_record import MICRONATS_PER_NAT, loss_micronats
 
 # One replica has this long for everything behind it; training goes first everywhere, so it is generous.
 CALL_TIMEOUT_S = 30.0
-LOGIT_BYTES = 4
 
 _log = logging.getLogger(__name__)
 
@@ -71,16 +71,13 @@ class Inference:
         return torch.frombuffer(bytearray(response.payload), dtype=torch.float32)
 
     async def _answer(self, caller: PeerId, request: Request) -> Response:  # noqa: ARG002 - anybody may ask
-        header = parse_request(request.header)
-        return await self._work_on(header, bytes(request.payload))
+        payload = bytes(request.payload)
+        return await self._work_on(parse_request(request.header, payload), payload)
 
     async def _work_on(self, header: HeldoutRequest | PromptRequest, payload: bytes) -> Response:
         stage = self.share.stages.get(header.stage)
         if stage is None:
             raise RefusedError("no-such-stage", f"expected a stage we hold, got {header.stage}")
-        # [inference-payload] an activation comes to every stage but the first, whose length `evaluate` checks
-        if bool(payload) != (header.stage > 0):
-            raise MalformedError("inference-payload", f"expected a payload after stage 0, got {len(payload)} bytes")
         window_BT1 = self._window(header)
         run = partial(stage.evaluate, window_BT1, payload or None, logits=isinstance(header, PromptRequest))
         try:
@@ -115,35 +112,18 @@ class Inference:
                 _log.debug("inference failed", extra={"stage": header.stage, "peer": callee, "reason": str(error)})
                 continue
             try:
-                self._check(header, response)
+                vocab_size = self.share.spec.model.vocab_size
+                check_response(header, response.header, bytes(response.payload), vocab_size)
             except RemoteProtocolError as error:
                 self.offence(callee, error)
                 continue
             return response
         raise PeerUnavailableError(f"none of {len(replicas)} replicas of stage {header.stage} answered")
 
-    def _check(self, header: HeldoutRequest | PromptRequest, response: Response) -> None:
-        """Check that an answer is one to what was asked; raises MalformedError."""
-        answer = InferenceResponse.from_fields(response.header)
-        if isinstance(header, HeldoutRequest):
-            # [inference-loss] it is a loss that there can be
-            if answer.kind != "loss" or answer.loss_micronats > MAX_LOSS_MICRONATS or response.payload:
-                raise MalformedError("inference-loss", f"expected a loss, got {answer}")
-            return
-        # [inference-logits] it is one finite number for each token of the vocabulary
-        expected = LOGIT_BYTES * self.share.spec.model.vocab_size
-        if answer.kind != "logits" or len(response.payload) != expected:
-            raise MalformedError("inference-logits", f"expected {expected} bytes, got {len(response.payload)}")
-        if not bool(torch.frombuffer(bytearray(response.payload), dtype=torch.float32).isfinite().all()):
-            raise MalformedError("inference-logits", "expected finite logits, got some that are not")
-
     def _window(self, header: HeldoutRequest | PromptRequest) -> torch.Tensor:
         """Return the tokens, B x (T+1); a prompt's last one is a label that nobody looks at."""
         if isinstance(header, HeldoutRequest):
             return torch.from_numpy(self.share.data.heldout_window(header.heldout))
-        tokens = unpack_tokens(header.tokens, self.share.spec.model.vocab_size)
-        if len(tokens) > self.share.spec.model.sequence_length:
-            raise MalformedError(
-                "prompt-length", f"expected at most {self.share.spec.model.sequence_length} tokens, got {len(tokens)}"
-            )
+        model = self.share.spec.model
+        tokens = unpack_tokens(header.tokens, vocab_size=model.vocab_size, sequence_length=model.sequence_length)
         return torch.tensor([[*tokens, 0]])

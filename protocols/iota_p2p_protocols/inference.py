@@ -6,13 +6,16 @@ the last stage's result, nothing is signed and nobody is paid: it tells people h
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from iota_p2p_protocols.errors import MalformedError
+from iota_p2p_protocols.loss_record import MAX_LOSS_MICRONATS
 from iota_p2p_protocols.message import Count, Message
 from iota_p2p_protocols.microbatch import Stage
 
 TOKEN_BYTES = 4  # unsigned, little-endian: any vocabulary we allow
+LOGIT_BYTES = 4  # float32, little-endian
 MAX_PROMPT_TOKENS = 16 * 1024  # 64 KiB of header; longer contexts than any run we ship trains on
 
 
@@ -52,9 +55,29 @@ class InferenceResponse(Message):
     loss_micronats: Count = 0
 
 
-def parse_request(fields: dict[str, object]) -> HeldoutRequest | PromptRequest:
-    """Return the request in a header; raises MalformedError if it is neither kind."""
-    return HeldoutRequest.from_fields(fields) if "heldout" in fields else PromptRequest.from_fields(fields)
+def parse_request(fields: dict[str, object], payload: bytes) -> HeldoutRequest | PromptRequest:
+    """Return the request in a header, with its activation beside it; raises MalformedError."""
+    header = HeldoutRequest.from_fields(fields) if "heldout" in fields else PromptRequest.from_fields(fields)
+    # [inference-payload] an activation comes to every stage but the first; its length is the boundary's to check
+    if bool(payload) != (header.stage > 0):
+        raise MalformedError("inference-payload", f"expected a payload after stage 0, got {len(payload)} bytes")
+    return header
+
+
+def check_response(request: HeldoutRequest | PromptRequest, fields: object, payload: bytes, vocab_size: int) -> None:
+    """Check that an answer is one to what was asked; raises MalformedError."""
+    answer = InferenceResponse.from_fields(fields)
+    if isinstance(request, HeldoutRequest):
+        # [inference-loss] it is a loss that there can be
+        if answer.kind != "loss" or answer.loss_micronats > MAX_LOSS_MICRONATS or payload:
+            raise MalformedError("inference-loss", f"expected a loss, got {answer}")
+        return
+    # [inference-logits] it is one finite number for each token of the vocabulary
+    expected = LOGIT_BYTES * vocab_size
+    if answer.kind != "logits" or len(payload) != expected:
+        raise MalformedError("inference-logits", f"expected {expected} bytes, got {len(payload)}")
+    if not np.isfinite(np.frombuffer(payload, "<f4")).all():
+        raise MalformedError("inference-logits", "expected finite logits, got some that are not")
 
 
 def pack_tokens(tokens: list[int]) -> bytes:
@@ -62,11 +85,13 @@ def pack_tokens(tokens: list[int]) -> bytes:
     return b"".join(token.to_bytes(TOKEN_BYTES, "little") for token in tokens)
 
 
-def unpack_tokens(data: bytes, vocab_size: int) -> list[int]:
-    """Return token ids; raises MalformedError if one is not in the vocabulary."""
+def unpack_tokens(data: bytes, *, vocab_size: int, sequence_length: int) -> list[int]:
+    """Return a prompt's token ids; raises MalformedError if they are too many, or one is not in the vocabulary."""
     if len(data) % TOKEN_BYTES:
         raise MalformedError("prompt-length", f"expected {TOKEN_BYTES} bytes a token, got {len(data)} bytes")
     tokens = [int.from_bytes(data[at : at + TOKEN_BYTES], "little") for at in range(0, len(data), TOKEN_BYTES)]
+    if not 0 < len(tokens) <= sequence_length:
+        raise MalformedError("prompt-length", f"expected 1 to {sequence_length} tokens, got {len(tokens)}")
     if max(tokens) >= vocab_size:
         raise MalformedError("prompt-vocabulary", f"expected tokens below {vocab_size}, got {max(tokens)}")
     return tokens

@@ -44,7 +44,8 @@ class Answers:
         self.sleep_s = 0.0
 
     async def __call__(self, peer_id: PeerId, request: Request) -> Response:  # noqa: ARG002 - anybody may ask
-        window = unpack_tokens(PromptRequest.from_fields(request.header).tokens, 256)
+        tokens = PromptRequest.from_fields(request.header).tokens
+        window = unpack_tokens(tokens, vocab_size=256, sequence_length=SPEC.model.sequence_length)
         self.windows.append(bytes(window))
         if self.refuse:
             raise RefusedError("no-such-stage", "expected a stage we hold, got 0")
