@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from iota_p2p.audit.bundle import is_bundle, read_bundle
+from iota_p2p.audit.bundle import is_bundle, salvage_bundle
+from iota_p2p.audit.failure import Check, Failure
 from iota_p2p.ledger.ledger import FILE_NAME, Fact, open_ledger
 from iota_p2p_crypto.envelope import MAX_ENVELOPE_BYTES, domain_of
 from iota_p2p_crypto.errors import OversizedError, UserError
@@ -22,10 +23,12 @@ class Archive:
     Attributes:
         facts: by kind, in the order found.
         sources: what was read, for people.
+        damage: bundles that were cut off or changed; what of them could be read is among the facts.
     """
 
     facts: dict[str, list[Fact]] = field(default_factory=lambda: defaultdict(list))
     sources: list[str] = field(default_factory=list)
+    damage: list[Failure] = field(default_factory=list)
     _seen: set[bytes] = field(default_factory=set)
 
     def of(self, kind: str) -> Sequence[Fact]:
@@ -50,7 +53,6 @@ def read_archive(paths: Sequence[Path]) -> Archive:
 
     Raises:
         UserError: if a path is missing or holds none of these.
-        RemoteProtocolError: if a bundle is damaged.
         LedgerError: if a ledger is.
     """
     archive = Archive()
@@ -60,10 +62,17 @@ def read_archive(paths: Sequence[Path]) -> Archive:
         elif not path.is_file():
             raise UserError(f"expected a home folder, a bundle or an envelope, found nothing at {path}")
         elif is_bundle(path):
-            archive.add(read_bundle(path), path)
+            _add_bundle(archive, path)
         else:
             archive.add([_envelope_in(path)], path)
     return archive
+
+
+def _add_bundle(archive: Archive, path: Path) -> None:
+    facts, damage = salvage_bundle(path)
+    archive.add(facts, path)
+    if damage is not None:
+        archive.damage.append(Failure(Check.FORM, f"bundle {path}", damage.rule, str(damage)))
 
 
 def _add_homes(archive: Archive, folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from iota_p2p.ledger.ledger import Fact
 from iota_p2p_crypto import canonical
 from iota_p2p_crypto.envelope import MAX_ENVELOPE_BYTES
-from iota_p2p_crypto.errors import MalformedError, OversizedError, UserError
+from iota_p2p_crypto.errors import MalformedError, OversizedError, RemoteProtocolError, UserError
 from iota_p2p_crypto.identity import PeerId
 
 MAGIC = b"iota-p2p bundle 1\n"
@@ -56,11 +56,28 @@ def read_bundle(path: Path) -> list[Fact]:
         MalformedError: if it is no bundle, was cut off, or was changed outside its envelopes.
         OversizedError: if a frame is larger than any envelope may be.
     """
+    facts, damage = salvage_bundle(path)
+    if damage is not None:
+        raise damage
+    return facts
+
+
+def salvage_bundle(path: Path) -> tuple[list[Fact], RemoteProtocolError | None]:
+    """Return what facts a bundle holds, and what is wrong with it: an audit goes on with the rest.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    facts: list[Fact] = []
     try:
         with path.open("rb") as file:
-            return list(_facts_in(file))
+            for fact in _facts_in(file):
+                facts.append(fact)  # noqa: PERF402 - those before an error are kept
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except RemoteProtocolError as error:
+        return facts, error
+    return facts, None
 
 
 def is_bundle(path: Path) -> bool:

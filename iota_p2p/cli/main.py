@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from iota_p2p.cli import doctor, exit_codes, generate, inspect, key, peer, peers, run
+from iota_p2p.cli import audit, doctor, exit_codes, generate, inspect, key, peer, peers, run
 from iota_p2p_crypto.errors import (
     IotaError,
     LocalProtocolError,
@@ -30,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(audit.app, name="audit")
 app.add_typer(key.app, name="key")
 app.add_typer(run.app, name="run")
 app.command(name="doctor")(doctor.doctor)

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from random import Random
 
+from iota_p2p_crypto import canonical
 from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import Identity, PeerId, peer_id_to_bytes
 from iota_p2p_protocols.chain import StageInput, source_input
 from iota_p2p_protocols.loss_record import LossRecord, open_loss_record, seal_loss_record
-from iota_p2p_protocols.message import open_signed, seal_message
+from iota_p2p_protocols.message import Message, open_signed, seal_message
 from iota_p2p_protocols.microbatch import MicrobatchId
 from iota_p2p_protocols.receipt import Receipt, open_receipt, seal_receipt
 from iota_p2p_protocols.scoring.combination import Findings, ScoringRules, combine
@@ -25,9 +26,20 @@ STAGES = tuple(
     tuple(Identity.from_seed(bytes([16 * stage + replica]) * 32) for replica in range(2)) for stage in range(3)
 )
 VALIDATORS = tuple(Identity.from_seed(bytes([200 + number]) * 32) for number in range(4))
-TERMS = EvidenceTerms(run_id=RUN, num_stages=len(STAGES), epoch=EPOCH)
 COSTS_PPM = (300_000, 300_000, 400_000)
 RULES = ScoringRules(costs_ppm=COSTS_PPM, pot=1000)
+
+
+def terms(epoch: int = EPOCH) -> EvidenceTerms:
+    return EvidenceTerms(run_id=RUN, num_stages=len(STAGES), epoch=epoch)
+
+
+TERMS = terms()
+
+
+def encoded(message: Message) -> bytes:
+    """Return a message that nobody signs, as a ledger keeps it."""
+    return canonical.encode(message.to_fields())
 
 
 def loss_record(path: Sequence[Identity], counter: int, loss: int, epoch: int = EPOCH) -> Verified[LossRecord]:
@@ -42,14 +54,14 @@ def loss_record(path: Sequence[Identity], counter: int, loss: int, epoch: int = 
 
 
 def records(
-    num_records: int, loss_of: Callable[[Sequence[Identity], Random], int], seed: int = 0
+    num_records: int, loss_of: Callable[[Sequence[Identity], Random], int], seed: int = 0, epoch: int = EPOCH
 ) -> list[Verified[LossRecord]]:
     """Return the records of an epoch whose pathways were drawn."""
     rng = Random(seed)  # noqa: S311 - test data
     made = []
     for counter in range(num_records):
         path = [rng.choice(replicas) for replicas in STAGES]
-        made.append(loss_record(path, counter, loss_of(path, rng)))
+        made.append(loss_record(path, counter, loss_of(path, rng), epoch))
     return made
 
 
@@ -60,7 +72,7 @@ def noisy(path: Sequence[Identity], rng: Random) -> int:
 
 
 def commitment(
-    holder: Identity, role: Role, held: Sequence[Verified[LossRecord]], *, num_records: int | None = None
+    holder: Identity, role: Role, held: Sequence[Verified[LossRecord]], *, epoch: int = EPOCH
 ) -> tuple[Verified[EvidenceCommitment], list[bytes]]:
     """Return what a holder commits to and then shows."""
     envelopes = [record.envelope_bytes for record in order_records(held, RUN)]
@@ -69,10 +81,10 @@ def commitment(
         sequence=1,
         issued_s=NOW_S,
         expires_s=NOW_S + 3600,
-        epoch=EPOCH,
+        epoch=epoch,
         role=role,
         root=evidence_root(envelopes),
-        num_records=len(envelopes) if num_records is None else num_records,
+        num_records=len(envelopes),
     )
     return open_signed(seal_message(message, holder), EvidenceCommitment), envelopes
 

@@ -38,7 +38,7 @@ def test_attribution__finds_the_harmful_peer_and_adds_up_the_work() -> None:
 
 
 def test_attribution__of_nothing_is_nothing() -> None:
-    empty = JoinedEvidence((), {}, {})
+    empty = JoinedEvidence((), {}, {}, {})
     assert attribute(empty, COSTS_PPM) == {}
     assert mean_loss_micronats(empty) == 0
 
@@ -46,5 +46,5 @@ def test_attribution__of_nothing_is_nothing() -> None:
 def test_attribution__of_a_peer_that_holds_all_stages_counts_it_once() -> None:
     path = (STAGES[0][0],) * len(STAGES)
     one = Witnessed(loss_record(path, 0, 4_000_000), tuple(peer.peer_id for peer in path))
-    part = attribute(JoinedEvidence((one,), {}, {}), COSTS_PPM)[path[0].peer_id]
+    part = attribute(JoinedEvidence((one,), {}, {}, {}), COSTS_PPM)[path[0].peer_id]
     assert (part.work, part.num_records, part.effect) == (NUM_TOKENS * sum(COSTS_PPM), 1, 0)

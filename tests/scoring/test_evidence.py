@@ -84,6 +84,9 @@ def test_joined__counts_what_a_tail_withheld_and_sources_show(num_withheld: int)
     joined = join_evidence(shown_by([held, of_tail(1)], [of_source(0), of_source(1)]), RUN)
     assert joined.withheld == ({TAILS[0].peer_id: num_withheld} if num_withheld else {})
     assert len(joined.records) == len(RECORDS)
+    owed = len(of_tail(0))
+    assert joined.shown_ppm(TAILS[0].peer_id) == 1_000_000 * (owed - num_withheld) // owed
+    assert joined.shown_ppm(TAILS[1].peer_id) == joined.shown_ppm(SOURCES[0].peer_id) == 1_000_000
 
 
 def test_joined__names_a_tail_that_signed_two_losses_of_one_chain() -> None:
@@ -91,6 +94,7 @@ def test_joined__names_a_tail_that_signed_two_losses_of_one_chain() -> None:
     said, also_said = loss_record(path, 900, 4_000_000), loss_record(path, 900, 4_100_000)
     joined = join_evidence(shown_by([[said], []], [[also_said], []]), RUN)
     assert joined.contradicted == {TAILS[0].peer_id: 1}
+    assert joined.shown_ppm(TAILS[0].peer_id) == 0
     assert len(joined.records) == 1
 
 

@@ -20,6 +20,7 @@ from iota_p2p_crypto.merkle import MerkleTree
 from iota_p2p_protocols.errors import InvalidProofError, InvalidSignatureError, OversizedError
 from iota_p2p_protocols.loss_record import LossRecord, open_loss_record, verify_chain
 from iota_p2p_protocols.message import Count, DigestField, Message, SignedMessage
+from iota_p2p_protocols.scoring.fast_checks import PPM
 
 # As many as one holder's work log can end in (`work_log.MAX_ENTRIES` over two).
 MAX_RECORDS = 2**15
@@ -142,13 +143,22 @@ class JoinedEvidence:
 
     Attributes:
         records: one per microbatch, in the order of their digests.
+        shown: how many records each tail showed that it signed.
         withheld: how many records that a tail signed, and a source shows, it did not show itself, per tail.
         contradicted: how many chains a tail signed two different losses of, per tail.
     """
 
     records: tuple[Witnessed, ...]
+    shown: dict[PeerId, int]
     withheld: dict[PeerId, int]
     contradicted: dict[PeerId, int]
+
+    def shown_ppm(self, peer_id: PeerId) -> int:
+        """Return how much a peer showed of what it owed: 0 if it contradicted itself, all if it owed nothing."""
+        if peer_id in self.contradicted:
+            return 0
+        shown, withheld = self.shown.get(peer_id, 0), self.withheld.get(peer_id, 0)
+        return PPM * shown // (shown + withheld) if withheld else PPM
 
 
 def join_evidence(
@@ -182,4 +192,5 @@ def join_evidence(
     for (tail, _), payloads in versions.items():
         if len(payloads) > 1:
             contradicted[tail] = contradicted.get(tail, 0) + 1
-    return JoinedEvidence(tuple(chosen[name] for name in sorted(chosen)), withheld, contradicted)
+    shown_by = {tail: len(envelopes) for tail, envelopes in by_tails.items()}
+    return JoinedEvidence(tuple(chosen[name] for name in sorted(chosen)), shown_by, withheld, contradicted)

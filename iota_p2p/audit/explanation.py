@@ -1,0 +1,121 @@
+"""`audit explain`: why a peer has the score it has, in an epoch or in all, every number with where it comes from."""
+
+from dataclasses import dataclass
+
+from iota_p2p.audit.dossier import Dossier
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.loss_record import MICRONATS_PER_NAT
+from iota_p2p_protocols.scoring.combination import Component, Findings, Score, ScoringRules
+from iota_p2p_protocols.scoring.fast_checks import PPM
+
+# What would raise a score whose smallest part is this one.
+ADVICE: dict[Component, str] = {
+    "faults": "a proof names this peer: run the software unchanged, on memory that keeps what it was given",
+    "replay": "its work did not replay, or was not shown: keep payloads and work log for two epochs and serve them",
+    "evidence": "it showed fewer loss records than it signed: stay up past the epoch's end, and serve all of them",
+    "clasp": "losses through it are higher than through its replicas: update the software, check device and memory",
+    "synchronisation": "it trained from old weights: stay connected through the merge at the epoch's end",
+    "presence": "it was not always there: keep it up, reachable, with a steady connection",
+    "none": "nothing is amiss: more work is more score",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """One validator's row about a peer in one epoch.
+
+    Attributes:
+        epoch, validator: whose and when.
+        position: number of the record it stands in.
+        findings, score: what the row says.
+        mean_loss_micronats: what harm is measured against.
+        num_evidence: commitments the record rests on.
+        agrees: whether the certified score is this one; None without a certified result.
+    """
+
+    epoch: int
+    validator: PeerId
+    position: int
+    findings: Findings
+    score: Score
+    mean_loss_micronats: int
+    num_evidence: int
+    agrees: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class EpochExplanation:
+    """A peer in one epoch.
+
+    Attributes:
+        epoch: which.
+        opinions: of each validator that scored it.
+        certified: score and share of the result; None without one.
+    """
+
+    epoch: int
+    opinions: tuple[Opinion, ...]
+    certified: tuple[int, int] | None
+
+
+def explain(dossier: Dossier, peer_id: PeerId, epoch: int | None = None) -> list[EpochExplanation]:
+    """Return what is known of a peer's scores, epoch by epoch; empty if nobody scored it."""
+    epochs = {record.payload.epoch for records in dossier.records.values() for record in records}
+    found = []
+    for one in sorted(epochs if epoch is None else epochs & {epoch}):
+        certified = _certified(dossier, peer_id, one)
+        opinions = _opinions(dossier, peer_id, one, certified)
+        if opinions:
+            found.append(EpochExplanation(one, opinions, certified))
+    return found
+
+
+def _certified(dossier: Dossier, peer_id: PeerId, epoch: int) -> tuple[int, int] | None:
+    for result in dossier.results.get(epoch, []):
+        rows = {row[0]: (row[1], row[2]) for row in result.payload.payouts}
+        return rows.get(peer_id, (0, 0))
+    return None
+
+
+def _opinions(dossier: Dossier, peer_id: PeerId, epoch: int, certified: tuple[int, int] | None) -> tuple[Opinion, ...]:
+    opinions = []
+    for validator, records in sorted(dossier.records.items()):
+        for record in records:
+            rows = {row.peer_id: row for row in record.payload.rows}
+            if record.payload.epoch == epoch and peer_id in rows:
+                row = rows[peer_id]
+                opinions.append(
+                    Opinion(
+                        epoch,
+                        validator,
+                        record.payload.position,
+                        row.findings,
+                        row.score,
+                        record.payload.mean_loss_micronats,
+                        len(record.payload.evidence),
+                        None if certified is None else certified[0] == row.score.score,
+                    )
+                )
+    return tuple(opinions)
+
+
+def lines_of(opinion: Opinion, rules: ScoringRules | None) -> list[str]:
+    """Return one opinion for people, the arithmetic written out."""
+    found, score = opinion.findings, opinion.score
+    mean, harm = opinion.mean_loss_micronats / MICRONATS_PER_NAT, found.clasp_low / MICRONATS_PER_NAT
+    effect = found.clasp_effect / MICRONATS_PER_NAT
+    tolerated = "" if rules is None else f", tolerated up to {mean * rules.clasp_tolerance_ppm / PPM:.4f}"
+    return [
+        f"validator {opinion.validator}, record {opinion.position}:",
+        f"  score {score.score} = work {found.work} x quality {_share(score.quality_ppm)}",
+        f"  work: {found.num_records} loss records in {opinion.num_evidence} pieces of evidence",
+        f"  clasp: {effect:+.4f} nats against its replicas, certainly over {harm:+.4f}, of a mean loss of {mean:.4f}"
+        + tolerated,
+        f"  replay: {found.replay}; proofs against it: {found.faults}; evidence shown: {_share(found.evidence_ppm)}",
+        f"  presence: {_share(found.presence_ppm)}; synchronisation: {_share(found.synchronisation_ppm)}",
+        f"  what decides: {score.reason}. {ADVICE[score.reason][0].upper()}{ADVICE[score.reason][1:]}.",
+    ]
+
+
+def _share(ppm: int) -> str:
+    return f"{100 * ppm / PPM:.4g} %"

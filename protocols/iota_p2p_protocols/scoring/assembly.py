@@ -1,0 +1,57 @@
+"""A validator's table: what the evidence says of every peer, joined with what the validator saw of it itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from iota_p2p_crypto.identity import PeerId, peer_id_to_bytes
+from iota_p2p_protocols.scoring.attribution import Attribution, attribute, mean_loss_micronats
+from iota_p2p_protocols.scoring.combination import Findings, Replay, ScoringRules, combine
+from iota_p2p_protocols.scoring.evidence import JoinedEvidence
+from iota_p2p_protocols.scoring.fast_checks import PPM
+from iota_p2p_protocols.scoring.score_record import MAX_ROWS, ScoreRow
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a validator saw of a peer itself; nobody can recompute it, so it can only take away.
+
+    Attributes:
+        replay: what replaying its work showed.
+        faults: proofs against it.
+        presence_ppm, synchronisation_ppm: see `fast_checks`.
+    """
+
+    replay: Replay = "not-drawn"
+    faults: int = 0
+    presence_ppm: int = PPM
+    synchronisation_ppm: int = PPM
+
+
+def score_rows(
+    evidence: JoinedEvidence, seen: Mapping[PeerId, Observation], rules: ScoringRules, validator: PeerId
+) -> tuple[ScoreRow, ...]:
+    """Return the rows of a validator's record: all peers in evidence and all it saw, but for itself.
+
+    Above MAX_ROWS those with the least work are left out: they would earn the least.
+    """
+    parts = attribute(evidence, rules.costs_ppm)
+    mean_loss = mean_loss_micronats(evidence)
+    rows = []
+    for peer_id in parts.keys() | seen.keys():
+        part, saw = parts.get(peer_id, Attribution()), seen.get(peer_id, Observation())
+        findings = Findings(
+            work=part.work,
+            num_records=part.num_records,
+            clasp_effect=part.effect,
+            clasp_low=part.low,
+            clasp_high=part.high,
+            replay=saw.replay,
+            faults=saw.faults,
+            evidence_ppm=evidence.shown_ppm(peer_id),
+            presence_ppm=saw.presence_ppm,
+            synchronisation_ppm=saw.synchronisation_ppm,
+        )
+        if peer_id != validator:
+            rows.append(ScoreRow(peer_id=peer_id, findings=findings, score=combine(findings, mean_loss, rules)))
+    kept = sorted(rows, key=lambda row: (-row.findings.work, row.peer_id))[:MAX_ROWS]
+    return tuple(sorted(kept, key=lambda row: peer_id_to_bytes(PeerId(row.peer_id))))
