@@ -60,7 +60,7 @@ def documents() -> dict[str, Document]:
         },
         "answered_pieces": {
             "provenance": OURS,
-            "fields": "file_bytes: as the run implies; index; total_bytes: as answered; num_bytes: of the payload; error",
+            "fields": "file_bytes: as the run implies; index; total_bytes: as answered; num_bytes: of its payload",
             "cases": _answered_pieces(),
         },
         "specs": {
