@@ -43,6 +43,9 @@ def main() -> None:
             run(python, "-c", f"import {package}", cwd=Path("/"))
         usage = run(work / "env/bin/iota-p2p", "--help", cwd=Path("/"))
         assert "inspect" in usage, f"expected the verbs in the help text, got {usage!r}"
+        for verb, option in (("testnet", "--kill"), ("run", "show"), ("peer", "--bootstrap")):
+            usage = run(work / "env/bin/iota-p2p", verb, "--help", cwd=Path("/"))
+            assert option in usage, f"expected {option} in the help of {verb}, got {usage!r}"
         sheet = run(work / "env/bin/iota-p2p", "run", "show", "tiny", cwd=Path("/"))
         assert "subspace" in sheet, f"expected the named config of the package, got {sheet!r}"
         print(f"wheel and sdist are well: {wheel.name}, {sdist.name}")  # noqa: T201
