@@ -1,4 +1,4 @@
-"""`Pusher`: gives the states of thinly held stages to custodians elsewhere, again and again.
+"""`Pusher`: gives the states of the stages we hold to custodians elsewhere, again and again.
 
 A stage is pushed when an epoch begins, every `PUSH_EVERY_S` while it is trained, and at once to a custodian who is
 new. Only chunks that the custodian lacks travel. Between two chunks the pusher rests so long that it is busy for

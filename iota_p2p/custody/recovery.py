@@ -33,7 +33,7 @@ class Recovered:
     Attributes:
         stage: which one.
         kind: where its state came from; `seed` if nobody had any and training it begins anew.
-        seconds: since we saw that nobody serves it.
+        seconds: since we last saw somebody serve it; without that, since we began to look for a state.
         epoch: in which the state was taken.
         num_steps: inner steps it has behind it.
     """
@@ -66,18 +66,13 @@ class Recovery:
     fetching: Callable[[int], StateFetch]
     served: Callable[[int], Sequence[PeerId]]
     on_recovered: Callable[[Recovered], None] = lambda _: None
-    _served_before: set[int] = field(default_factory=set)
-    _empty_since_s: dict[int, float] = field(default_factory=dict)
+    _served_s: dict[int, float] = field(default_factory=dict)  # when we last saw so
 
     def look(self, num_stages: int, held: Sequence[int]) -> None:
-        """Note which stages nobody serves; to be called every second or so."""
-        now_s = trio.current_time()
+        """Note which stages somebody serves; to be called every second or so."""
         for stage in range(num_stages):
             if stage in held or self.served(stage):
-                self._served_before.add(stage)
-                self._empty_since_s.pop(stage, None)
-            else:
-                self._empty_since_s.setdefault(stage, now_s)
+                self._served_s[stage] = trio.current_time()
 
     def custodians_of(self, stage: int, holders: Sequence[PeerId]) -> Sequence[PeerId]:
         """Return who keeps a stage that others hold, and may have chunks of it, too."""
@@ -85,12 +80,12 @@ class Recovery:
 
     async def state_of(self, stage: int) -> StageState | None:
         """Return the best state that anybody has of a stage that nobody serves; None if it is to begin anew."""
-        began_s = self._empty_since_s.get(stage, trio.current_time())
+        began_s = self._served_s.get(stage, trio.current_time())
         own = await self.saved(stage)
         state, kind = await self._kept_elsewhere(stage, own) or own, "custodians"
         if state is own:
             kind = "seed" if own is None else "own-disk"
-        if state is not None or stage in self._served_before:
+        if state is not None or stage in self._served_s:
             epoch, num_steps = (0, 0) if state is None else (state.epoch, state.num_steps)
             recovered = Recovered(stage, kind, trio.current_time() - began_s, epoch, num_steps)  # type: ignore[arg-type] # one of the three
             _log.info("stage recovered", extra={"stage": stage, "kind": kind, "num_steps": num_steps})

@@ -1,8 +1,9 @@
 """Custody: who keeps a stage's state besides those who hold the stage, and what is said about it.
 
-A stage that fewer than `ENOUGH_HOLDERS` peers hold could be lost with all of them at once. One of them, its *pusher*,
-therefore gives its state to `NUM_CUSTODIANS` other peers, drawn by rendezvous hashing over the live view: whoever
-has the same view draws the same ones, and a peer that comes or goes moves few stages. Spec: protocols/spec/state.md.
+A stage could be lost with all of its holders at once, so one of them, its *pusher*, gives its state to peers elsewhere,
+its *custodians*: several if fewer than `ENOUGH_HOLDERS` peers hold the stage, one otherwise. They are drawn by
+rendezvous hashing over the live view: whoever has the same view draws the same ones, and a peer that comes or goes
+moves few stages. Spec: protocols/spec/state.md.
 
     CUSTODY   PushRequest + list of chunks -> Wanted, payload the indices that are missing
               PutRequest + chunk           -> {}
@@ -25,10 +26,12 @@ from iota_p2p_protocols.framing import Payload
 from iota_p2p_protocols.message import DigestField, Message
 from iota_p2p_protocols.state_manifest import MAX_CHUNKS, StateManifest
 
-# Two holders killed together are covered (a small swarm has two per stage), three replicas cover each other.
+# Three replicas cover each other: a small swarm has two per stage, and two are easily killed together.
 ENOUGH_HOLDERS = 3
 # Copies elsewhere. If a tenth of all peers die in one moment, one lone stage in 10,000 is lost: its holder and three.
 NUM_CUSTODIANS = 3
+# Of a stage that enough peers hold: together they push less per peer than a lone holder, and can all be killed, too.
+NUM_CUSTODIANS_OF_MANY = 1
 # A custodian whose view differs by a few peers is still found among so many.
 NUM_CANDIDATES = 2 * NUM_CUSTODIANS
 _INDEX_BYTES = 4
@@ -103,11 +106,10 @@ def rank(run_id: bytes, stage: int, peers: Iterable[PeerId]) -> Sequence[PeerId]
 
 
 def custodians(run_id: bytes, stage: int, live: Iterable[PeerId], holders: Iterable[PeerId]) -> Sequence[PeerId]:
-    """Return who is to keep a stage's state now: nobody if enough peers hold the stage."""
+    """Return who is to keep the state of a stage with these holders now."""
     held = set(holders)
-    if not 0 < len(held) < ENOUGH_HOLDERS:
-        return ()
-    return rank(run_id, stage, set(live) - held)[:NUM_CUSTODIANS]
+    count = NUM_CUSTODIANS if len(held) < ENOUGH_HOLDERS else NUM_CUSTODIANS_OF_MANY
+    return rank(run_id, stage, set(live) - held)[:count]
 
 
 def pusher(run_id: bytes, stage: int, holders: Iterable[PeerId]) -> PeerId | None:
