@@ -108,7 +108,7 @@ class StageWorker:
         call = (header.microbatch.digest(self.share.terms.run_id), header.stage, caller)
         kept = self._answers.get(call)
         if kept is not None and kept.in_digest == digest(payload):
-            return kept.response
+            return self._counted(caller, kept.response)
         # The attempt before may still be on its way out when its caller's next one comes in.
         reason = "busy" if call in self._open else self._reason_to_refuse(header.microbatch, header.stage)
         if reason is not None:
@@ -123,15 +123,20 @@ class StageWorker:
             gradient = worked.gradient
             assert gradient is not None  # noqa: S101 - only stage 0 has nothing to send back, and nobody calls it
             self.share.payloads.add(self.share.epoch, gradient)
-            self.share.counts.gradient_bytes += len(gradient)
             answered = True
-            return self._keep(call, work.in_digest, Response(worked.header.to_fields(), gradient))
+            response = self._keep(call, work.in_digest, Response(worked.header.to_fields(), gradient))
+            return self._counted(caller, response)
         except DivergedError:
             return self._refuse(header, "no-loss")
         finally:
             self._open.remove(call)
             if not answered:
                 self._seen.forget(work.chain[-1])  # it came to nothing: asking again is no replay
+
+    def _counted(self, caller: PeerId, response: Response) -> Response:
+        if caller != self.share.identity.peer_id:  # what we answer ourselves does not travel
+            self.share.counts.gradient_bytes += len(response.payload)
+        return response
 
     def _keep(self, call: _Call, in_digest: Digest, response: Response) -> Response:
         self._answers[call] = _Answer(in_digest, response)

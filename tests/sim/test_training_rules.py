@@ -41,6 +41,23 @@ async def test_stages__of_one_peer_share_its_slots_without_deadlock(tmp_path: Pa
         assert offences(swarm) == {}
 
 
+async def test_bytes__count_what_travels_and_nothing_else(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Of three stages at two peers only one boundary is between them; a lone peer sends nothing."""
+    spec = small_run(tmp_path, num_stages=3)
+    num_tokens = spec.epoch.microbatch_size * spec.model.sequence_length
+    async with open_training_swarm(1, spec, tmp_path) as swarm:
+        source = await swarm.start(0, pinned=(0, 1), costs=SLOW)
+        tail = await swarm.start(1, pinned=(2,), costs=SLOW)
+        await swarm.until(lambda: total(swarm, "completed") > 10)
+        await drained(swarm)
+        done = source.trainer.share.counts.completed
+        figures = source.trainer.figures
+        assert total(swarm, "retried") == 0
+        assert source.trainer.share.counts.activation_bytes == done * num_tokens * figures.forward_bytes
+        assert tail.trainer.share.counts.gradient_bytes == done * num_tokens * figures.backward_bytes
+        assert source.trainer.share.counts.gradient_bytes == tail.trainer.share.counts.activation_bytes == 0
+
+
 async def test_busy__leads_to_another_replica(tmp_path: Path, autojump_clock: MockClock) -> None:
     """Two equal offers, of which one is ten times slower than it says: the other one does most of the work."""
     spec = small_run(tmp_path)
