@@ -53,6 +53,14 @@ REGISTRATION = Domain("registration", 1, 512)
 EVIDENCE = Domain("evidence", 1, 512)
 # A row of some 60 bytes for each of 1,000 peers, and the digests of 64 records; the quorum signs it.
 RESULT = Domain("result", 1, 128 * _KIB, max_signatures=64)
+# Progress of up to 64 sources, 400 bytes each.
+EPOCH_CLOSE = Domain("epoch-close", 1, 32 * _KIB)
+# Four digests and some counts: 330 bytes.
+CONTRIBUTION = Domain("contribution", 1, 512)
+# 64 peer ids and digests; two thirds of them sign it.
+ROSTER = Domain("roster", 1, 8 * _KIB, max_signatures=64)
+# The digests of 64 reports and the numbers of the shards that were lost; two thirds of the members sign it.
+MERGE = Domain("merge", 1, 12 * _KIB, max_signatures=64)
 # A digest and a list of missing members for each of 63 shards.
 REDUCER_REPORT = Domain("reducer-report", 1, 12 * _KIB)
 # Three digests, lengths and counts: 300 bytes.
@@ -65,8 +73,11 @@ SETTLEMENT_VOTE = Domain("settlement-vote", 1, 1 * _KIB)
 DOMAINS: tuple[Domain, ...] = (
     ABSENCE,
     ADVERT,
+    CONTRIBUTION,
+    EPOCH_CLOSE,
     EVIDENCE,
     LOSS_RECORD,
+    MERGE,
     PAYOUT_BINDING,
     PROGRESS,
     RECEIPT,
@@ -74,6 +85,7 @@ DOMAINS: tuple[Domain, ...] = (
     REFUSAL,
     REGISTRATION,
     RESULT,
+    ROSTER,
     SCORE,
     SETTLEMENT_VOTE,
     STATE_MANIFEST,

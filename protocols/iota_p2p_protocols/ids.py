@@ -85,9 +85,6 @@ SHARD = ProtocolSpec(id="/iota-p2p/shard/1", max_header_bytes=1 * _KIB, max_payl
 STATE = ProtocolSpec(id="/iota-p2p/state/2", max_header_bytes=16 * _KIB, max_payload_bytes=4 * 1024 * _KIB)
 # Keep a state of mine: the same manifest and list, then the chunks that are missing. Putting twice does no harm.
 CUSTODY = ProtocolSpec(id="/iota-p2p/custody/1", max_header_bytes=16 * _KIB, max_payload_bytes=4 * 1024 * _KIB)
-# A stage's merge: signed notes between members, their blocks, reduced blocks. A header may hold the contributions of 64
-# members; an answer has 16 MiB of blocks, after a list of their digests of up to 2 MiB (`butterfly.exchange`).
-MERGE = ProtocolSpec(id="/iota-p2p/merge/1", max_header_bytes=128 * _KIB, max_payload_bytes=18 * 1024 * _KIB)
 # Merging: signed notes, 64 KiB for a roster with 64 contributions, and blocks: 16 MiB of them and a list of 2 MiB.
 MERGE = ProtocolSpec(id="/iota-p2p/merge/1", max_header_bytes=128 * _KIB, max_payload_bytes=18 * 1024 * _KIB)
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from iota_p2p_crypto.domains import Domain
 from iota_p2p_protocols.absence import Absence
 from iota_p2p_protocols.advert import Advert
+from iota_p2p_protocols.butterfly.contribution import Contribution
 from iota_p2p_protocols.butterfly.reducer_report import ReducerReport
+from iota_p2p_protocols.butterfly.roster import Roster
 from iota_p2p_protocols.loss_record import LossRecord
 from iota_p2p_protocols.message import Message
 from iota_p2p_protocols.progress import Progress
@@ -23,6 +25,7 @@ KIND_BY_DOMAIN: Mapping[Domain, type[Message]] = {
     for kind in (
         Absence,
         Advert,
+        Contribution,
         EpochResult,
         EvidenceCommitment,
         LossRecord,
@@ -32,6 +35,7 @@ KIND_BY_DOMAIN: Mapping[Domain, type[Message]] = {
         ReducerReport,
         Refusal,
         Registration,
+        Roster,
         ScoreRecord,
         SettlementVote,
     )
