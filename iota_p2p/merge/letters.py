@@ -5,7 +5,7 @@ may come to the merge a little later. Letters that come are kept unread until th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -13,11 +13,9 @@ import trio
 from iota_p2p.merge.round import Means
 from iota_p2p.network.streams import Request
 from iota_p2p_crypto.digest import digest
-from iota_p2p_crypto.domains import Domain
-from iota_p2p_crypto.envelope import domain_of
 from iota_p2p_crypto.errors import PeerUnavailableError, RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.butterfly.exchange import Note
+from iota_p2p_protocols.butterfly.exchange import Note, What
 from iota_p2p_protocols.butterfly.shard_map import MAX_MEMBERS
 from iota_p2p_protocols.errors import RefusedError
 from iota_p2p_protocols.ids import MERGE
@@ -37,13 +35,13 @@ class Letter:
 
     Attributes:
         sender: who brought it; not always who signed it.
-        domain: what its envelope says it is.
-        envelope: its bytes; nothing in it has been verified.
+        what: what it says it is.
+        data: its bytes; nothing in it has been verified.
     """
 
     sender: PeerId
-    domain: Domain
-    envelope: bytes
+    what: What
+    data: bytes
 
 
 @dataclass(slots=True)
@@ -67,25 +65,24 @@ class Letters:
     _from: Counter[PeerId] = field(default_factory=Counter)
     _arrived: trio.Event = field(default_factory=trio.Event)
 
-    def take(self, sender: PeerId, envelope: bytes) -> None:
-        """Keep a letter until it is read; raises RemoteProtocolError if it is none, RefusedError if it is too many."""
-        name = digest(envelope)
+    def take(self, sender: PeerId, what: What, data: bytes) -> None:
+        """Keep a letter until it is read; raises RefusedError if it is one too many."""
+        name = digest(data)
         if name in self._known:
             return
         new = sender not in self._from
         if self._from[sender] >= MAX_FROM_ONE or (new and len(self._from) >= MAX_SENDERS):
             raise RefusedError("too-many", f"expected at most {MAX_FROM_ONE} letters of {sender}, got more")
-        domain = domain_of(envelope)
         self._from[sender] += 1
         self._known.add(name)
-        self._unread.append(Letter(sender, domain, envelope))
+        self._unread.append(Letter(sender, what, data))
         self._arrived.set()
 
-    def read(self, *kinds: Domain) -> Iterator[Letter]:
-        """Yield the unread letters of some kinds; others stay."""
-        found = [letter for letter in self._unread if letter.domain in kinds]
-        self._unread = [letter for letter in self._unread if letter.domain not in kinds]
-        yield from found
+    def read(self, *kinds: What) -> Sequence[Letter]:
+        """Return the unread letters of some kinds; others stay."""
+        found = [letter for letter in self._unread if letter.what in kinds]
+        self._unread = [letter for letter in self._unread if letter.what not in kinds]
+        return found
 
     async def more(self, until_s: float) -> bool:
         """Wait for another letter until a time; return whether one came."""
@@ -94,14 +91,14 @@ class Letters:
             await self._arrived.wait()
         return not scope.cancelled_caught
 
-    def send(self, envelope: bytes, members: Iterable[PeerId]) -> None:
+    def send(self, what: What, data: bytes, members: Iterable[PeerId]) -> None:
         """Bring a letter to members, ourselves left out, in the background."""
         for member in members:
             if member != self.means.identity.peer_id:
-                self.nursery.start_soon(self._bring, envelope, member)
+                self.nursery.start_soon(self._bring, what, data, member)
 
-    async def _bring(self, envelope: bytes, member: PeerId) -> None:
-        note = Request(Note(epoch=self.epoch, stage=self.stage, envelope=envelope).to_fields())
+    async def _bring(self, what: What, data: bytes, member: PeerId) -> None:
+        note = Request(Note(epoch=self.epoch, stage=self.stage, what=what, data=data).to_fields())
         pause_s = FIRST_PAUSE_S
         while True:
             try:

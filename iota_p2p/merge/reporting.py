@@ -10,7 +10,6 @@ import trio
 from iota_p2p.merge.collecting import Collecting, ReducedShard
 from iota_p2p.merge.letters import Letter, Letters
 from iota_p2p.merge.round import Means, Round
-from iota_p2p_crypto.domains import REDUCER_REPORT
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import RemoteProtocolError
 from iota_p2p_protocols.butterfly.agreement import (
@@ -66,14 +65,14 @@ class Reporting:
             claims=tuple(shard.claim for shard in reduced),
         )
         data = seal_message(report, self.means.identity)
-        self._take(Letter(self.means.identity.peer_id, REDUCER_REPORT, data))
-        self.letters.send(data, self.round_.members)
+        self._take(Letter(self.means.identity.peer_id, "report", data))
+        self.letters.send("report", data, self.round_.members)
 
     async def hear(self, took_s: float) -> None:
         """Take the others' reports until all are here, or time is up; `took_s` is what our own took."""
         until_s = trio.current_time() + REPORTS_S + REPORTS_FACTOR * took_s
         while True:
-            for letter in self.letters.read(REDUCER_REPORT):
+            for letter in self.letters.read("report"):
                 self._take(letter)
             if len(self.reports) == len(self.round_.contributors) or not await self.letters.more(until_s):
                 return
@@ -81,9 +80,7 @@ class Reporting:
     def _take(self, letter: Letter) -> None:
         try:
             with self.means.streams.ledger.charging(letter.sender):
-                report = open_message(
-                    letter.envelope, ReducerReport, run_id=self.means.run_id, now_s=self.means.clock()
-                )
+                report = open_message(letter.data, ReducerReport, run_id=self.means.run_id, now_s=self.means.clock())
                 member = check_reducer_report(
                     report, roster=self.round_.roster, members=self.round_.members, shard_map=self.round_.shard_map
                 )

@@ -44,7 +44,7 @@ class MergingNode:
     def take(self, caller: PeerId, note: Note) -> None:
         if self.letters is None:
             raise RefusedError("not-yet", "expected a merge, got a letter")
-        self.letters.take(caller, note.envelope)
+        self.letters.take(caller, note.what, note.data)
 
 
 @asynccontextmanager

@@ -33,6 +33,8 @@ MAX_NOTE_BYTES = 96 * 2**10
 # The longest list of block digests is 2 MiB; it travels before the blocks.
 MAX_LIST_BYTES = MAX_BLOCKS * 32
 
+What = Literal["contribution", "roster", "countersignature", "report", "merge"]
+
 
 class Span(Message):
     """Blocks that follow each other.
@@ -55,17 +57,20 @@ Spans = Annotated[tuple[Span, ...], Field(max_length=MAX_SPANS)]
 
 
 class Note(Message):
-    """Something that a member signed.
+    """Something signed about one merge.
 
     Attributes:
         epoch, stage: of which merge.
-        envelope: what it signed.
+        what: how to read it: a contribution, a packed roster with the convener's signature or with two thirds of all, a
+            member's countersignature, a reducer's report, a merge with signatures.
+        data: its bytes.
     """
 
     kind: Literal["note"] = "note"
     epoch: Count
     stage: Stage
-    envelope: Annotated[bytes, Field(max_length=MAX_NOTE_BYTES)]
+    what: What
+    data: Annotated[bytes, Field(max_length=MAX_NOTE_BYTES)]
 
 
 class BlocksRequest(Message):
