@@ -88,10 +88,15 @@ CUSTODY = ProtocolSpec(id="/iota-p2p/custody/1", max_header_bytes=16 * _KIB, max
 # Merging: signed notes, 64 KiB for a roster with 64 contributions, and blocks: 16 MiB of them and a list of 2 MiB.
 MERGE = ProtocolSpec(id="/iota-p2p/merge/1", max_header_bytes=128 * _KIB, max_payload_bytes=18 * 1024 * _KIB)
 
+# The loss records behind an evidence commitment, a few hundred to some thousand at a time: 8 MiB hold 3,000 of eight
+# stages, and are all that is asked for again when the stream breaks.
+EVIDENCE = ProtocolSpec(id="/iota-p2p/evidence/1", max_header_bytes=1 * _KIB, max_payload_bytes=8 * 1024 * _KIB)
+
 PROTOCOLS: tuple[ProtocolSpec, ...] = (
     ACTIVATION,
     CUSTODY,
     DIAL_BACK,
+    EVIDENCE,
     HELLO,
     INFERENCE,
     MERGE,
@@ -116,4 +121,24 @@ CONTRIBUTIONS = TopicSpec(name="contributions", version=1, max_bytes=1 * _KIB, m
 # The certificate of each merge, published by who put it together.
 MERGES = TopicSpec(name="merges", version=1, max_bytes=20 * _KIB, messages_per_minute=128, burst=128)
 
-TOPICS: tuple[TopicSpec, ...] = (ABSENCES, ADVERTS, CONTRIBUTIONS, EPOCHS, MERGES, PROGRESS)
+# A validator offers itself at the start and twice a day; a burst covers a crowd that passes on what others said.
+REGISTRATIONS = TopicSpec(name="registrations", version=1, max_bytes=1 * _KIB, messages_per_minute=6, burst=12)
+# Two an epoch, of some seconds at least: as a tail and as a source.
+COMMITMENTS = TopicSpec(name="commitments", version=1, max_bytes=1 * _KIB, messages_per_minute=60, burst=16)
+# One an epoch; GossipSub carries a record of 1,000 peers.
+SCORES = TopicSpec(name="scores", version=1, max_bytes=264 * _KIB, messages_per_minute=30, burst=8)
+# A vote and a certified result an epoch.
+RESULTS = TopicSpec(name="results", version=1, max_bytes=136 * _KIB, messages_per_minute=60, burst=16)
+
+TOPICS: tuple[TopicSpec, ...] = (
+    ABSENCES,
+    ADVERTS,
+    COMMITMENTS,
+    CONTRIBUTIONS,
+    EPOCHS,
+    MERGES,
+    PROGRESS,
+    REGISTRATIONS,
+    RESULTS,
+    SCORES,
+)
