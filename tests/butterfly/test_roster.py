@@ -3,7 +3,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iota_p2p_crypto import canonical
@@ -16,7 +16,7 @@ from iota_p2p_protocols.butterfly.contribution import (
     meeting_key,
     validate_contribution_gossip,
 )
-from iota_p2p_protocols.butterfly.convener import TRIES_EACH, convener_of, convener_order
+from iota_p2p_protocols.butterfly.convener import convener_order, convener_rank
 from iota_p2p_protocols.butterfly.roster import (
     MAX_ATTEMPTS,
     MAX_ROSTER_BYTES,
@@ -91,15 +91,15 @@ def test_certificate__of_a_lone_member_is_its_own_signature() -> None:
 
 
 def test_roster__leaves_its_convener_nothing_to_choose() -> None:
-    mine, theirs = (propose(contributions_of(FOUR), 3, peer) for peer in FOUR[:2])
-    assert mine.digest == theirs.digest
+    mine, again = (propose(contributions_of(order), 3, FOUR[0]) for order in (FOUR, FOUR[::-1]))
+    assert mine.digest == again.digest
     for change in ({"sequence": 9}, {"issued_s": NOW_S + 1}, {"expires_s": NOW_S + 9}, {"epoch": 8}, {"attempt": 4}):
-        forged = Roster.model_validate({**roster_of(contributions_of(FOUR), 3).model_dump(), **change})
+        forged = Roster.model_validate({**roster_of(contributions_of(FOUR), FOUR[0].peer_id, 3).model_dump(), **change})
         assert refusal(partial(open_proposal, sealed(forged, FOUR[0], ordered(FOUR)))) == "roster-fixed"
 
 
 def test_proposal__refused_when_its_contributions_do_not_belong_together() -> None:
-    roster = roster_of(contributions_of(FOUR), 0)
+    roster = roster_of(contributions_of(FOUR), FOUR[0].peer_id, 0)
     good = ordered(FOUR)
     other = FOUR[[peer.peer_id for peer in FOUR].index(good[3].signer)]
     for change in ({"epoch": 8}, {"stage": 2}, {"codec": "float32"}, {"num_values": 3}, {"run_id": bytes(32)}):
@@ -111,15 +111,17 @@ def test_proposal__refused_when_its_contributions_do_not_belong_together() -> No
     assert refusal(lambda: open_proposal(sealed(roster, FOUR[0], good[:3]))) == "roster-fixed"
     assert refusal(lambda: open_proposal(sealed(roster, FOUR[0], ()))) == "roster-empty"
     assert refusal(lambda: open_proposal(sealed(roster, PEERS[9], good))) == "roster-signer"
+    assert refusal(lambda: open_proposal(sealed(roster, FOUR[1], good))) == "roster-convener"
 
 
 def test_roster__refused_when_its_table_is_out_of_order() -> None:
-    fields = roster_of(contributions_of(FOUR), 0).model_dump()
+    fields = roster_of(contributions_of(FOUR), FOUR[0].peer_id, 0).model_dump()
     for change in (
         {"peers": fields["peers"][::-1]},
         {"peers": fields["peers"][:1] * 4},
         {"contributions": fields["contributions"][:3]},
         {"attempt": MAX_ATTEMPTS},
+        {"convener": PEERS[9].peer_id},
         {"peers": (), "contributions": ()},
     ):
         assert refusal(partial(Roster.from_fields, {**fields, **change})) == "message-field"
@@ -161,11 +163,13 @@ def test_largest_certificate__fits_its_bounds() -> None:
 CERTIFIED = certificate_of(FOUR).data
 
 
+@settings(max_examples=30)
 @given(data=st.binary(max_size=64))
 def test_certificate__any_bytes_are_refused_by_name(data: bytes) -> None:
     refusal(lambda: open_roster_certificate(data))
 
 
+@settings(max_examples=50)
 @given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_certificate__with_one_bit_flipped_is_refused(at: int, bit: int) -> None:
     whole = CERTIFIED
@@ -207,12 +211,13 @@ def test_contribution_gossip__is_of_use_near_our_epoch() -> None:
         assert caught.value.rule == "contribution-epoch"
 
 
-def test_convener__is_anothers_turn_after_two_tries_and_comes_round() -> None:
-    ids = [peer.peer_id for peer in FOUR]
+def test_convener__follows_from_rank_alone() -> None:
+    ids = [peer.peer_id for peer in PEERS]
     order = convener_order(SEED, STAGE, ids)
     assert sorted(order) == sorted(ids)
-    turns = [convener_of(SEED, STAGE, ids[::-1], attempt) for attempt in range(TRIES_EACH * 5)]
-    assert turns == [peer_id for peer_id in (*order, order[0]) for _ in range(TRIES_EACH)]
+    assert order == convener_order(SEED, STAGE, ids[::-1])
+    assert convener_order(SEED, STAGE, order[3:]) == order[3:]  # whoever is left out, the others keep their order
+    assert convener_rank(SEED, STAGE, order[0]) < convener_rank(SEED, STAGE, order[1])
 
 
 def test_convener__differs_between_stages_and_epochs() -> None:

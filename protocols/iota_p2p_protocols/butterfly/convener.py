@@ -2,21 +2,17 @@
 
 from collections.abc import Collection
 
-from iota_p2p_crypto.digest import tagged_digest
+from iota_p2p_crypto.digest import Digest, tagged_digest
 from iota_p2p_crypto.identity import PeerId, peer_id_to_bytes
 
 _TAG = "iota-p2p/convener/1"
-# An honest convener that had missed a contribution hears of it in the refusals, and tries once more.
-TRIES_EACH = 2
+
+
+def convener_rank(epoch_seed: bytes, stage: int, peer_id: PeerId) -> Digest:
+    """Return a peer's place in the order: H(epoch seed, stage, peer), which depends on nobody else."""
+    return tagged_digest(_TAG, epoch_seed, stage.to_bytes(8, "big"), peer_id_to_bytes(peer_id))
 
 
 def convener_order(epoch_seed: bytes, stage: int, peers: Collection[PeerId]) -> tuple[PeerId, ...]:
-    """Return peers in the order in which they convene: by H(epoch seed, stage, peer)."""
-    place = stage.to_bytes(8, "big")
-    return tuple(sorted(peers, key=lambda peer_id: tagged_digest(_TAG, epoch_seed, place, peer_id_to_bytes(peer_id))))
-
-
-def convener_of(epoch_seed: bytes, stage: int, peers: Collection[PeerId], attempt: int) -> PeerId:
-    """Return who proposes in an attempt; each has TRIES_EACH of them before the next one's turn."""
-    order = convener_order(epoch_seed, stage, peers)
-    return order[attempt // TRIES_EACH % len(order)]
+    """Return peers in the order in which they convene, the lowest rank first."""
+    return tuple(sorted(peers, key=lambda peer_id: convener_rank(epoch_seed, stage, peer_id)))

@@ -7,7 +7,8 @@ is a proposal; a member countersigns by signing the same payload; with the signa
 whoever put it together.
 
 A roster's payload has no field that its convener may choose besides the contributions: the shard map is drawn from its
-digest, and whoever could try many sequence numbers could choose the map. Spec: protocols/spec/butterfly.md.
+digest, and whoever could try many sequence numbers could choose the map. An honest member signs one roster of each
+convener and attempt. Spec: protocols/spec/butterfly.md.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,7 +24,6 @@ from iota_p2p_crypto.domains import CONTRIBUTION, ROSTER, Domain
 from iota_p2p_crypto.envelope import Verified, merge_signatures
 from iota_p2p_crypto.identity import Identity, PeerId, peer_id_to_bytes
 from iota_p2p_protocols.butterfly.contribution import Contribution
-from iota_p2p_protocols.butterfly.convener import TRIES_EACH
 from iota_p2p_protocols.butterfly.shard_map import MAX_MEMBERS
 from iota_p2p_protocols.errors import InvalidProofError, InvalidSignatureError, LocalProtocolError, MalformedError
 from iota_p2p_protocols.message import (
@@ -38,8 +38,11 @@ from iota_p2p_protocols.message import (
 )
 from iota_p2p_protocols.microbatch import Stage
 
-# Every member may convene once; by then an epoch's merge has long been given up.
-MAX_ATTEMPTS = TRIES_EACH * MAX_MEMBERS
+# A convener proposes, and once more if it hears that it had missed somebody. When all have had their turn, all have
+# another one; after eight rounds any epoch's merge has long been given up.
+TRIES_EACH = 2
+MAX_ROUNDS = 8
+MAX_ATTEMPTS = TRIES_EACH * MAX_ROUNDS
 LIFETIME_S = 3600
 _ENVELOPE_BYTES = 512  # names, a key and a signature around a payload
 MAX_ROSTER_BYTES = ROSTER.max_payload_bytes + 8192 + MAX_MEMBERS * (CONTRIBUTION.max_payload_bytes + _ENVELOPE_BYTES)
@@ -56,7 +59,8 @@ class Roster(SignedMessage):
     Attributes:
         epoch: the epoch that ends.
         stage: the stage.
-        attempt: which one, from 0; says whose turn it was to propose (`convener`).
+        convener: the member that proposes it.
+        attempt: which of the convener's own, from 0: two in each round.
         peers: the members, ascending by the bytes of their ids; a member's index here is its number.
         contributions: the digest of each one's contribution.
     """
@@ -66,6 +70,7 @@ class Roster(SignedMessage):
 
     epoch: Count
     stage: Stage
+    convener: PeerIdField
     attempt: Annotated[int, Field(ge=0, lt=MAX_ATTEMPTS)]
     peers: Annotated[tuple[PeerIdField, ...], Field(min_length=1, max_length=MAX_MEMBERS)]
     contributions: Annotated[tuple[DigestField, ...], Field(min_length=1, max_length=MAX_MEMBERS)]
@@ -77,6 +82,8 @@ class Roster(SignedMessage):
             raise ValueError("peers must be distinct and ascending")
         if len(self.contributions) != len(self.peers):
             raise ValueError("there must be one contribution for each peer")
+        if self.convener not in self.peers:
+            raise ValueError("convener must be one of the peers")
         return self
 
     @property
@@ -85,8 +92,8 @@ class Roster(SignedMessage):
         return tuple(PeerId(peer_id) for peer_id in self.peers)
 
 
-def roster_of(contributions: Collection[Verified[Contribution]], attempt: int) -> Roster:
-    """Return the roster of some contributions, one of each peer: everything in it follows from them."""
+def roster_of(contributions: Collection[Verified[Contribution]], convener: PeerId, attempt: int) -> Roster:
+    """Return the roster of some contributions, one of each peer: everything else in it follows from them."""
     ordered = sorted(contributions, key=lambda one: peer_id_to_bytes(one.signer))
     if not ordered:
         raise LocalProtocolError("expected contributions, got none")
@@ -99,6 +106,7 @@ def roster_of(contributions: Collection[Verified[Contribution]], attempt: int) -
         expires_s=issued_s + LIFETIME_S,
         epoch=first.epoch,
         stage=first.stage,
+        convener=convener,
         attempt=attempt,
         peers=tuple(one.signer for one in ordered),
         contributions=tuple(one.digest for one in ordered),
@@ -164,7 +172,7 @@ def propose(contributions: Collection[Verified[Contribution]], attempt: int, con
     """Sign a proposal."""
     return open_proposal(
         pack_roster(
-            seal_message(roster_of(contributions, attempt), convener),
+            seal_message(roster_of(contributions, convener.peer_id, attempt), convener),
             sorted(contributions, key=lambda one: peer_id_to_bytes(one.signer)),
         )
     )
@@ -183,7 +191,7 @@ def open_proposal(data: bytes, opener: Opener = open_signed) -> Proposal:
     roster = opener(fields.roster, Roster)
     _check_alike(contributions)
     # [roster-fixed] nothing in it was for its convener to choose
-    if roster.payload != roster_of(contributions, roster.payload.attempt):
+    if roster.payload != roster_of(contributions, PeerId(roster.payload.convener), roster.payload.attempt):
         raise InvalidProofError("roster-fixed", "expected a roster that follows from its contributions, got another")
     # [roster-order] they come in the members' order, each once
     if tuple(one.signer for one in contributions) != roster.payload.members:
@@ -192,6 +200,9 @@ def open_proposal(data: bytes, opener: Opener = open_signed) -> Proposal:
     strangers = set(roster.signers) - set(roster.payload.members)
     if strangers:
         raise InvalidSignatureError("roster-signer", f"expected members' signatures, got {min(strangers)}")
+    # [roster-convener] its convener is one of them
+    if roster.payload.convener not in roster.signers:
+        raise InvalidSignatureError("roster-convener", f"expected {roster.payload.convener} to sign, got others")
     return Proposal(roster, contributions)
 
 
@@ -215,10 +226,14 @@ def certified(proposal: Proposal) -> RosterCertificate:
 
 
 def countersign(proposal: Proposal, member: Identity) -> Verified[Roster]:
-    """Sign a proposal's roster as a member: the same payload under one more signature, in an envelope of its own."""
+    """Sign a proposal's roster as a member, beside its convener, whose contradictions are then shown up.
+
+    Two countersignatures that name one convener and attempt, and two rosters, prove that it proposed both.
+    """
     if member.peer_id not in proposal.members:
         raise LocalProtocolError(f"expected to be a member, got {member.peer_id}")
-    return open_signed(seal_message(proposal.roster.payload, member), Roster)
+    own = seal_message(proposal.roster.payload, member)
+    return open_signed(merge_signatures([proposal.roster.envelope_bytes, own]), Roster)
 
 
 def join_signatures(
