@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,19 +13,26 @@ from iota_p2p.cli import exit_codes
 from iota_p2p_crypto.domains import Domain
 from iota_p2p_crypto.envelope import MAX_ENVELOPE_BYTES, Verified, domain_of, open_envelope
 from iota_p2p_crypto.errors import RemoteProtocolError, StaleError, UserError
+from iota_p2p_protocols.butterfly.fault_file import MAX_FAULT_BYTES
+from iota_p2p_protocols.butterfly.faults import is_fault, verify_fault
+from iota_p2p_protocols.errors import WrongRunError
 from iota_p2p_protocols.ids import RUN_ID_BYTES
 from iota_p2p_protocols.kinds import KIND_BY_DOMAIN
 from iota_p2p_protocols.message import Message, SignedMessage
 
+_MAX_FILE_BYTES = max(MAX_ENVELOPE_BYTES, MAX_FAULT_BYTES)
+
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A file holding one signed envelope; '-' reads standard input.")],
+    file: Annotated[
+        Path, typer.Argument(help="A file holding one signed envelope, or a fault; '-' reads standard input.")
+    ],
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="HEX", help="Also demand that it belongs to this run.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
-    """Check a signed file and print its signer, type and fields.
+    """Check a signed file and print its signer, type and fields, or who is guilty of what by a fault's proof.
 
     Exits with 0 if it is valid and 3 if not. A message that has merely expired is still valid: its signature
     holds, and the line "current" says how it stands with the clock.
@@ -35,7 +43,8 @@ def inspect(
       iota-p2p inspect advert.env --json --run-id 00...00
     """
     expected_run = None if run_id is None else parse_run_id(run_id)
-    report = inspect_envelope(_read(file), expected_run, time.time())
+    data = _read(file)
+    report = inspect_fault(data, expected_run) if is_fault(data) else inspect_envelope(data, expected_run, time.time())
     if as_json:
         typer.echo(json.dumps(report))
     else:
@@ -62,6 +71,18 @@ def inspect_envelope(data: bytes, run_id: bytes | None, now_s: float) -> dict[st
     except RemoteProtocolError as error:
         report |= {"rule": error.rule, "reason": str(error)}
     return report
+
+
+def inspect_fault(data: bytes, run_id: bytes | None) -> dict[str, Any]:
+    """Return what a proof of a fault in a merge comes to, ready for JSON."""
+    report: dict[str, Any] = {"valid": False, "bytes": len(data), "type": "fault"}
+    try:
+        verdict = verify_fault(data)
+        if run_id not in (None, verdict.run_id):
+            raise WrongRunError("run-id", f"expected a fault of another run, got one of {verdict.run_id.hex()[:16]}")
+    except RemoteProtocolError as error:
+        return report | {"rule": error.rule, "reason": str(error)}
+    return report | {"valid": True, "guilty": verdict.liar, "fields": _printable(asdict(verdict))}
 
 
 def _open(data: bytes, domain: Domain) -> Verified[Any]:
@@ -96,7 +117,7 @@ def _printable(value: Any) -> Any:
 def _print_text(report: dict[str, Any]) -> None:
     verdict = "valid" if report["valid"] else f"INVALID: {report['reason']} [{report['rule']}]"
     typer.echo(f"verdict   {verdict}")
-    for name in ("type", "version", "digest", "current"):
+    for name in ("type", "version", "digest", "current", "guilty"):
         if name in report:
             typer.echo(f"{name:<10}{report[name]}")
     for signer in report.get("signers", ()):
@@ -107,12 +128,12 @@ def _print_text(report: dict[str, Any]) -> None:
 
 
 def _read(file: Path) -> bytes:
-    """Read one byte more than an envelope may have, so that an oversized one is named as such."""
+    """Read one byte more than an envelope or a fault may have, so that an oversized one is named as such."""
     try:
         if str(file) == "-":
-            return sys.stdin.buffer.read(MAX_ENVELOPE_BYTES + 1)
+            return sys.stdin.buffer.read(_MAX_FILE_BYTES + 1)
         with file.open("rb") as handle:
-            return handle.read(MAX_ENVELOPE_BYTES + 1)
+            return handle.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
 

@@ -13,8 +13,11 @@ from iota_p2p_crypto.domains import TREE_HEAD
 from iota_p2p_crypto.envelope import seal
 from iota_p2p_crypto.identity import Identity
 from iota_p2p_protocols.advert import LIFETIME_S, Advert
+from iota_p2p_protocols.butterfly.reducer_fault import make_reducer_fault
 from iota_p2p_protocols.ids import NO_RUN
 from iota_p2p_protocols.message import seal_message
+from tests.butterfly.gradients import vector
+from tests.butterfly.merges import flipped, merge_of
 
 SIGNER = Identity.from_seed(bytes(range(32)))
 
@@ -91,3 +94,15 @@ def test_inspect__reject_missing_file(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from iota_p2p.cli.main import main; main()", "inspect", str(tmp_path / "none")]
     done = subprocess.run(command, check=False, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+
+
+def test_inspect__names_the_liar_of_a_fault() -> None:
+    merge = merge_of("top-k", [vector(300, seed) for seed in range(2)], [1, 1])
+    said = merge.report(1, flipped)
+    fault = make_reducer_fault(merge.certificate, said, 0, merge.inputs(0), merge.claimed(0, flipped))
+    fields = report(fault)
+    assert (fields["type"], fields["guilty"]) == ("fault", merge.identities[1].peer_id)
+    assert fields["fields"]["kind"] == "reducer"
+    assert report(fault, "--run-id", "77" * 32)["rule"] == "run-id"
+    assert report(fault[:-1])["rule"] == "fault-blocks"
+    assert b"guilty" in inspect(fault).stdout
