@@ -1,7 +1,7 @@
 """Training inside a peer's process: from a run's spec to a trainer at work, and what is told of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import trio
 
+from iota_p2p.custody.recovery import Recovered
 from iota_p2p.peer import Peer
 from iota_p2p.run.exchange import serve_run
 from iota_p2p.run.run_files import SHARDS_NAME
@@ -69,6 +70,7 @@ class TrainingProcess:
         async with open_trainer(self.peer, self.spec, config) as trainer:
             self._trainer = trainer
             trainer.keeper.on_change = self._report_stage
+            trainer.custody.recovery.on_recovered = self._report_recovery
             while True:
                 await trio.sleep(STATUS_EVERY_S)
                 status = status_of(self.peer, trainer)
@@ -91,6 +93,10 @@ class TrainingProcess:
 
     def _report_stage(self, what: str) -> None:
         self.voice.say("stage", f"stage    {what}", what=what)
+
+    def _report_recovery(self, recovered: Recovered) -> None:
+        text = f"stage    recovered stage {recovered.stage} from {recovered.kind} at step {recovered.num_steps}"
+        self.voice.say("recovered", text, **asdict(recovered))
 
 
 def best_device() -> str:
@@ -129,6 +135,7 @@ def status_of(peer: Peer, trainer: Trainer) -> dict[str, Any]:
             "activations": counts.activation_bytes,
             "gradients": counts.gradient_bytes,
             "control": peer.network.traffic.control_bytes,
+            "custody": trainer.custody.pusher.pushed_bytes,
         },
         "boundary": {
             "name": share.spec.boundary.kind,

@@ -78,8 +78,9 @@ class Custody:
             fetching=fetching,
             served=lambda stage: sorted(holders(stage) - {view.me}),
         )
+        pusher = Pusher(share, view, streams, snapshots, member.rng("pusher"))
         server = StateServer(run_id, snapshots, custodian.best, custodian.chunk)
-        return cls(share, server, custodian, Pusher(share, view, streams, snapshots), recovery)
+        return cls(share, server, custodian, pusher, recovery)
 
     async def serve(self) -> None:
         """Answer others from now on."""

@@ -8,6 +8,7 @@ new. Only chunks that the custodian lacks travel. Between two chunks the pusher 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from random import Random
 
 import trio
 
@@ -56,6 +57,7 @@ class Pusher:
         view: who is there.
         streams: how custodians are called.
         snapshots: our states, frozen.
+        rng: of when we look.
         on_push: told the stage, the custodian and the bytes of every push that was taken.
         pushed_bytes: of chunks, so far.
     """
@@ -64,6 +66,7 @@ class Pusher:
     view: View
     streams: Streams
     snapshots: Snapshots
+    rng: Random
     on_push: Callable[[int, PeerId, int], None] = lambda *_: None
     pushed_bytes: int = 0
     _pushed: dict[tuple[int, PeerId], _Pushed] = field(default_factory=dict)
@@ -71,7 +74,8 @@ class Pusher:
     async def run(self) -> None:
         """Keep pushing until cancelled."""
         while True:
-            await trio.sleep(LOOK_EVERY_S)
+            # At moments of our own: peers that start together do not push together.
+            await trio.sleep(LOOK_EVERY_S * self.rng.uniform(0.5, 1.5))
             for stage in sorted(self.share.stages):
                 due = self._due(stage)
                 if due:

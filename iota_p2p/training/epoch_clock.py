@@ -80,6 +80,7 @@ class EpochClock:
             self._latest[progress.signer] = progress.payload.epoch
 
     async def _look(self) -> None:
+        await trio.sleep(LOOK_EVERY_S / 2)  # never when we publish: which came first would be left to chance
         while True:
             await trio.sleep(LOOK_EVERY_S)
             reason = self._reason_to_turn()

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Literal
 
-from iota_p2p_testnet.events import Address, BoundaryStatus, Note, PeerEvent, StageStatus, Starting, Status
+from iota_p2p_testnet.events import Address, BoundaryStatus, Note, PeerEvent, Recovered, StageStatus, Starting, Status
 from iota_p2p_testnet.history import History, Recovery
+from iota_p2p_testnet.outages import Outages
 
 State = Literal["waiting", "starting", "running", "killed", "ended", "stopped"]
 # Happenings kept for views that look late; a chaotic hour has fewer.
@@ -29,6 +30,7 @@ class Totals:
     activations: int = 0
     gradients: int = 0
     control: int = 0
+    custody: int = 0
 
     def __add__(self, other: "Totals") -> "Totals":
         """Return both together."""
@@ -49,6 +51,7 @@ class Totals:
             activations=sent.activations,
             gradients=sent.gradients,
             control=sent.control,
+            custody=sent.custody,
         )
 
 
@@ -107,6 +110,7 @@ class Board:
     happenings: deque[Happening] = field(default_factory=lambda: deque(maxlen=_KEPT_HAPPENINGS))
     num_happenings: int = 0
     recoveries: list[Recovery] = field(default_factory=list)
+    outages: Outages = field(default_factory=Outages)
     unexpected_ends: int = 0
     epoch: int = 0
     boundary: BoundaryStatus | None = None
@@ -131,6 +135,10 @@ class Board:
         """Return the peers that hold a stage, serving or fetching."""
         return [(row, held) for row in self.rows.values() for held in row.stages if held.stage == stage]
 
+    def serving(self, stage: int) -> Sequence[int]:
+        """Return the peers that serve a stage."""
+        return [row.number for row, held in self.holders(stage) if held.serving]
+
     def epoch_of_most(self) -> int:
         """Return the epoch that more than half of the live peers have reached."""
         epochs = sorted(row.status.epoch for row in self.rows.values() if row.status is not None and row.is_up)
@@ -154,12 +162,14 @@ class Board:
         self.rows[number].state = "killed"
         self.recoveries.append(Recovery(number, now_s, self.totals.tokens, self.history.rate_before_kill()))
         self.say(now_s, f"peer {number} killed, " + ("for good" if back_s is None else f"back in {back_s:g} s"))
+        self._look_at_outages(now_s)
 
     def ends(self, number: int, now_s: float, how: str) -> None:
         """Note that a peer's process ended by itself, which it should not."""
         self.rows[number].state = "ended"
         self.unexpected_ends += 1
         self.say(now_s, f"peer {number} ended by itself: {how}")
+        self._look_at_outages(now_s)
 
     def stops(self, number: int) -> None:
         """Note that a peer's process ended because the testnet stops."""
@@ -178,6 +188,10 @@ class Board:
                 row.address = event.address
             case Status():
                 self._apply_status(row, event, now_s)
+            case Recovered():
+                self.outages.recovered(event.stage, event.kind, event.num_steps)
+                source = f"stage {event.stage} from {event.kind} at step {event.num_steps}"
+                self.say(now_s, f"peer {number} recovered {source}")
             case Note():
                 pass  # it is in the peer's log
 
@@ -197,6 +211,7 @@ class Board:
             row.last_val = status.val_loss_nats
             self.history.validate(status.val_loss_nats)
         self._compare_stages(row.number, before, status, now_s)
+        self._look_at_outages(now_s)
         if status.epoch > self.epoch:
             self.epoch = status.epoch
             self.say(now_s, f"epoch {status.epoch} begins")
@@ -212,6 +227,18 @@ class Board:
                 self.say(now_s, f"peer {number} fetches stage {stage}")
         for stage in old.keys() - new.keys():
             self.say(now_s, f"peer {number} gives up stage {stage}")
+
+    def _look_at_outages(self, now_s: float) -> None:
+        served: dict[int, int] = {}
+        for row in self.rows.values():
+            for held in row.stages:
+                if held.serving:
+                    served[held.stage] = max(held.steps, served.get(held.stage, 0))
+        for outage in self.outages.look(served, now_s):
+            if outage.seconds is None:
+                self.say(now_s, f"nobody serves stage {outage.stage} any more")
+            else:
+                self.say(now_s, f"stage {outage.stage} is served again after {outage.seconds:.1f} s")
 
     def _rejoined(self, number: int, now_s: float) -> None:
         for recovery in reversed(self.recoveries):

@@ -53,6 +53,7 @@ def testnet(
       3@10s+5s             peer 3 after 10 s; it is back 5 s later (without +5s, never)
       random@20s           one peer, drawn, after 20 s
       random:2@30s/20s+8s  two peers after 30 s and again every 20 s, each back 8 s later
+      stage:1@40s          all peers that serve stage 1 then, at once
 
     \b
     Examples:

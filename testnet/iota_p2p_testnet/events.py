@@ -43,6 +43,7 @@ class Bytes(_Said):
     activations: Total = 0
     gradients: Total = 0
     control: Total = 0
+    custody: Total = 0
 
 
 class BoundaryStatus(_Said):
@@ -82,14 +83,27 @@ class Address(_Said):
     address: str
 
 
+class Recovered(_Said):
+    """A stage that nobody served was brought back: where its state came from, and how far it is."""
+
+    stage: Total
+    kind: Annotated[str, Field(max_length=20)]
+    num_steps: Total
+
+
 class Note(_Said):
     """Anything else, for the log: a joined peer, a failure to join, a line we cannot read."""
 
     text: str
 
 
-PeerEvent = Status | Starting | Address | Note
-_KINDS: dict[str, type[Status | Starting | Address]] = {"status": Status, "starting": Starting, "address": Address}
+PeerEvent = Status | Starting | Address | Recovered | Note
+_KINDS: dict[str, type[Status | Starting | Address | Recovered]] = {
+    "status": Status,
+    "starting": Starting,
+    "address": Address,
+    "recovered": Recovered,
+}
 
 
 def parse_event(line: bytes) -> PeerEvent:

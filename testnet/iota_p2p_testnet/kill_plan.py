@@ -1,19 +1,20 @@
 """Which peers a testnet kills, and when: the grammar of `--kill`, and the plan made of it. Pure.
 
     SPEC  = WHO "@" TIME [ "/" TIME ] [ "+" TIME ]
-    WHO   = NUMBER | "random" [ ":" COUNT ]
+    WHO   = NUMBER | "random" [ ":" COUNT ] | "stage:" NUMBER
     TIME  = SECONDS "s"
 
     random@20s           one peer, drawn, after 20 seconds; it stays dead
     3@10s+5s             peer 3 after 10 seconds; it is started again 5 seconds later
     random:2@30s/20s+8s  two peers after 30 seconds and again every 20, each back after 8
+    stage:1@40s          all peers that serve stage 1 then, at once
 
 Time counts from the moment all peers run. A draw never takes the last live peer: that would end the network. Equal
-seeds draw equal peers, as long as the same ones are alive.
+seeds draw equal peers, as long as the same ones are alive. Of a stage's peers one is left if they are all there are.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -22,7 +23,7 @@ from iota_p2p_crypto.errors import UserError
 # Nine digits of a number of seconds are eleven days; longer input is a slip of the finger.
 _TIME = r"\d{1,6}(?:\.\d{1,3})?"
 _SPEC = re.compile(
-    r"(?:(?P<peer>[1-9]\d{0,3})|random(?::(?P<count>[1-9]\d{0,3}))?)"
+    r"(?:(?P<peer>[1-9]\d{0,3})|stage:(?P<stage>\d{1,4})|random(?::(?P<count>[1-9]\d{0,3}))?)"
     rf"@(?P<at>{_TIME})s(?:/(?P<every>{_TIME})s)?(?:\+(?P<back>{_TIME})s)?",
     re.ASCII,
 )
@@ -36,6 +37,7 @@ class KillRule:
 
     Attributes:
         peer: whom; None draws `count` of those alive.
+        stage: all who hold it; None for a rule about peers.
         count: how many.
         at_s: when first.
         every_s: how long until it happens again; None for once.
@@ -47,10 +49,12 @@ class KillRule:
     at_s: float
     every_s: float | None
     back_s: float | None
+    stage: int | None = None
 
     def __str__(self) -> str:
         """Return the text that parses to this rule."""
         who = str(self.peer) if self.peer is not None else f"random:{self.count}"
+        who = who if self.stage is None else f"stage:{self.stage}"
         every = "" if self.every_s is None else f"/{self.every_s:g}s"
         back = "" if self.back_s is None else f"+{self.back_s:g}s"
         return f"{who}@{self.at_s:g}s{every}{back}"
@@ -68,14 +72,17 @@ def parse_kill(text: str, num_peers: int) -> KillRule:
     """Return the rule of one `--kill` of a testnet with peers 1 to `num_peers`; raises UserError if it is none."""
     match = _SPEC.fullmatch(text)
     if match is None:
-        raise UserError(f"--kill {text!r} is not understood: write 3@10s+5s, random@20s or random:2@30s/20s+8s")
-    peer, count, at, every, back = match.group("peer", "count", "at", "every", "back")
+        raise UserError(
+            f"--kill {text!r} is not understood: write 3@10s+5s, random@20s, random:2@30s/20s+8s or stage:1@40s"
+        )
+    peer, stage, count, at, every, back = match.group("peer", "stage", "count", "at", "every", "back")
     rule = KillRule(
         peer=None if peer is None else int(peer),
         count=int(count or 1),
         at_s=float(at),
         every_s=None if every is None else float(every),
         back_s=None if back is None else float(back),
+        stage=None if stage is None else int(stage),
     )
     if max(rule.peer or 0, rule.count) > num_peers:
         raise UserError(f"--kill {text!r} names more than the {num_peers} peers there are")
@@ -99,14 +106,24 @@ class KillPlan:
         times = (self._time(index) for index in range(len(self._rules)))
         return min((time_s for time_s in times if time_s is not None), default=None)
 
-    def due(self, now_s: float, alive: Collection[int]) -> Sequence[Kill]:
-        """Return whom to kill now, each at most once, in order of the rules; rounds missed meanwhile are skipped."""
+    def due(
+        self, now_s: float, alive: Collection[int], holders: Mapping[int, Collection[int]] | None = None
+    ) -> Sequence[Kill]:
+        """Return whom to kill now, each at most once, in order of the rules; rounds missed meanwhile are skipped.
+
+        `holders` are the peers that hold each stage.
+        """
         kills: dict[int, Kill] = {}
         for index, rule in enumerate(self._rules):
             time_s, current = self._time(index), self._rounds[index]
             if time_s is None or current is None or time_s > now_s:
                 continue
-            for peer in self._chosen(index, current, set(alive) - set(kills)):
+            left = set(alive) - set(kills)
+            chosen = self._chosen(index, current, left)
+            if rule.stage is not None:
+                chosen = sorted(left & set((holders or {}).get(rule.stage, ())))
+                chosen = chosen[len(chosen) == len(left) :]
+            for peer in chosen:
                 kills[peer] = Kill(peer, rule.back_s)
             self._rounds[index] = _round_after(rule, current, now_s)
         return tuple(kills.values())

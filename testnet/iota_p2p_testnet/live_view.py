@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from iota_p2p_testnet.board import Board, PeerRow
-from iota_p2p_testnet.wording import loss, ratio, size, waiting, waiting_for
+from iota_p2p_testnet.wording import loss, ratio, recoveries, size, waiting, waiting_for
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE_COLUMNS = 48
@@ -67,8 +67,10 @@ def _training(board: Board) -> RenderableType:
     if boundary is not None:
         ratios = f"{ratio(boundary.forward_ratio)} forward, {ratio(boundary.backward_ratio)} backward"
         table.add_row("boundary", boundary.name, f"{ratios}, against float32 of all channels")
-    sent = f"activations {size(totals.activations)}, gradients {size(totals.gradients)}, control {size(totals.control)}"
+    kinds = ("activations", "gradients", "custody", "control")
+    sent = ", ".join(f"{kind} {size(getattr(totals, kind))}" for kind in kinds)
     table.add_row("sent", "", sent)
+    table.add_row("recoveries", str(len(board.outages.all)), recoveries(board))
     table.add_row("waiting", "", waiting(board))
     return table
 

@@ -35,7 +35,7 @@ class PlainView:
 def standing(board: Board) -> str:
     """Return how things stand, in one line."""
     totals, history = board.totals, board.history
-    sizes = (f"{name} {size(getattr(totals, name))}" for name in ("activations", "gradients", "control"))
+    sizes = (f"{name} {size(getattr(totals, name))}" for name in ("activations", "gradients", "custody", "control"))
     parts = (
         f"epoch {board.epoch}",
         f"{totals.tokens:,} tokens",

@@ -7,6 +7,7 @@ from typing import Any
 from iota_p2p_crypto.errors import UserError
 from iota_p2p_testnet.board import Board
 from iota_p2p_testnet.history import Recovery, Span
+from iota_p2p_testnet.outages import Outage
 
 
 def summarize(board: Board) -> dict[str, Any]:
@@ -29,9 +30,10 @@ def summarize(board: Board) -> dict[str, Any]:
         "train_loss": _span(history.train_loss),
         "val_loss": _span(history.val_loss),
         "boundary": None if boundary is None else boundary.model_dump(),
-        "bytes": {name: getattr(totals, name) for name in ("activations", "gradients", "control")},
+        "bytes": {name: getattr(totals, name) for name in ("activations", "gradients", "control", "custody")},
         "microbatches": {name: getattr(totals, name) for name in ("sent", "completed", "retried", "lost")},
         "kills": [_kill(recovery) for recovery in board.recoveries],
+        "recoveries": [_recovery(outage) for outage in board.outages.all],
         "unexpected_ends": board.unexpected_ends,
         "restarts": sum(max(0, row.lives - 1) for row in board.rows.values()),
     }
@@ -59,6 +61,17 @@ def _kill(recovery: Recovery) -> dict[str, Any]:
         "tokens_per_s_before": round(recovery.rate, 1),
         "serving_again_s": _rounded(recovery.serving_s),
         "recovered_s": _rounded(recovery.recovered_s),
+    }
+
+
+def _recovery(outage: Outage) -> dict[str, Any]:
+    return {
+        "kind": outage.kind,
+        "stage": outage.stage,
+        "at_s": round(outage.began_s, 3),
+        "seconds": _rounded(outage.seconds),
+        "steps_before": outage.steps,
+        "steps_after": outage.steps_after,
     }
 
 

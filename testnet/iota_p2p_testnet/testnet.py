@@ -159,7 +159,8 @@ class _Testnet:
         while (due_s := self._kills.next_s) is not None:
             await trio.sleep(max(0.0, began_s + due_s - self._now_s))
             running = [number for number, row in self._board.rows.items() if row.state == "running"]
-            for kill in self._kills.due(self._now_s - began_s, running):
+            holders = {stage: self._board.serving(stage) for stage in range(self._board.num_stages)}
+            for kill in self._kills.due(self._now_s - began_s, running, holders):
                 self._killed[kill.peer] = kill.back_s
                 self._board.kills(kill.peer, self._now_s, kill.back_s)
                 self._peers[kill.peer].kill()

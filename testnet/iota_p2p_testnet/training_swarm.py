@@ -19,7 +19,7 @@ from iota_p2p.peer import Peer
 from iota_p2p.run.corpus import standard_library
 from iota_p2p.run.founding import found_run
 from iota_p2p.run.shards import ShardStore
-from iota_p2p.run.spec import BoundarySpec, EpochSpec, ModelSpec, OptimizerSpec, RunPlan, RunSpec
+from iota_p2p.run.spec import BoundarySpec, EpochSpec, MergeSpec, ModelSpec, OptimizerSpec, RunPlan, RunSpec
 from iota_p2p.run.tokens import ByteTokenizer
 from iota_p2p.training.lane import Priority, SimulatedLane
 from iota_p2p.training.state_files import StateFiles
@@ -162,14 +162,24 @@ async def open_training_swarm(
         nursery.cancel_scope.cancel()
 
 
-def small_run(folder: Path, *, seed: int = 0, num_stages: int = 2, boundary: str = "subspace", **epoch: int) -> RunSpec:
+def small_run(
+    folder: Path,
+    *,
+    seed: int = 0,
+    num_stages: int = 2,
+    boundary: str = "subspace",
+    merge: MergeSpec | None = None,
+    **epoch: int,
+) -> RunSpec:
     """Pack real text into `folder`/shards and return the spec of a small run on it; the rest is as in `small_plan`."""
-    plan = small_plan(num_stages=num_stages, boundary=boundary, **epoch)
+    plan = small_plan(num_stages=num_stages, boundary=boundary, merge=merge, **epoch)
     documents = islice(standard_library(), _NUM_DOCUMENTS)
     return found_run(plan, documents, ByteTokenizer(), ShardStore(folder / "shards"), seed=seed)
 
 
-def small_plan(*, num_stages: int = 2, boundary: str = "subspace", **epoch: int) -> RunPlan:
+def small_plan(
+    *, num_stages: int = 2, boundary: str = "subspace", merge: MergeSpec | None = None, **epoch: int
+) -> RunPlan:
     """Return the plan of a run of one small block a stage; `epoch` overrides fields of the `EpochSpec`."""
     rules = {"microbatch_size": 2, "inner_steps": 1, "target_microbatches": 1 << 30, "deadline_s": 1 << 30}
     return RunPlan(
@@ -188,4 +198,5 @@ def small_plan(*, num_stages: int = 2, boundary: str = "subspace", **epoch: int)
         # A stage clips by its own norm, which one process cannot do for all: comparisons need it off.
         optimizer=OptimizerSpec(clip_norm=Decimal(0), warmup_steps=4),
         epoch=EpochSpec.model_validate(rules | epoch),
+        merge=merge,
     )

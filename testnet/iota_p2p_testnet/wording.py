@@ -5,6 +5,7 @@ from collections import Counter
 from iota_p2p_testnet.board import Board, PeerRow
 
 _STEP = 1000
+_SHOWN_RECOVERIES = 4
 
 
 def size(num_bytes: float) -> str:
@@ -25,6 +26,15 @@ def loss(nats: float | None) -> str:
 def ratio(factor: float | None) -> str:
     """Return how many times smaller something is."""
     return "-" if factor is None else f"{factor:.0f}x"
+
+
+def recoveries(board: Board) -> str:
+    """Return how the last stages that nobody served came back."""
+    last = board.outages.all[-_SHOWN_RECOVERIES:]
+    return ", ".join(
+        f"stage {outage.stage} " + ("is gone" if outage.seconds is None else f"{outage.seconds:.1f} s ({outage.kind})")
+        for outage in last
+    )
 
 
 def waiting(board: Board) -> str:

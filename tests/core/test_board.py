@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from iota_p2p_testnet.board import Board, Totals
-from iota_p2p_testnet.events import Address, Note, Starting, Status, parse_event
+from iota_p2p_testnet.events import Address, Note, Recovered, Starting, Status, parse_event
 from iota_p2p_testnet.live_view import picture, sparkline
+from iota_p2p_testnet.outages import Outage
 from iota_p2p_testnet.plain_view import PlainView
+from iota_p2p_testnet.wording import recoveries
 
 RUN = "ab" * 32
 # Recorded from a peer; `reason` is not ours to read.
@@ -128,6 +130,7 @@ def test_happenings__tell_of_stages_epochs_kills_and_returns() -> None:
         "peer 1 serves stage 0",
         "epoch 1 begins",
         "peer 1 gives up stage 0",
+        "nobody serves stage 0 any more",
         "peer 1 killed, back in 2 s",
         "peer 1 is started again",
     ]
@@ -252,3 +255,19 @@ def test_sparkline__has_a_bounded_width(values: list[float]) -> None:
 def test_sparkline__rises_from_the_lowest_to_the_highest() -> None:
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert sparkline([3.0, 3.0]) == "▁▁"
+
+
+def test_outage__lasts_from_the_death_of_the_last_holder_until_somebody_serves_the_stage() -> None:
+    board = running_board(3)
+    for number in (1, 2):
+        board.apply(number, status(stages=[{"stage": 1, "serving": True, "steps": 40 + number}]), 2.0)
+    board.kills(1, 3.0, back_s=None)
+    assert board.outages.all == []
+    board.kills(2, 4.0, back_s=None)
+    board.apply(3, Recovered(stage=1, kind="custodians", num_steps=39), 6.0)
+    board.apply(3, status(stages=[{"stage": 1, "serving": False, "steps": 0}]), 6.1)
+    assert recoveries(board) == "stage 1 is gone"
+    board.apply(3, status(stages=[{"stage": 1, "serving": True, "steps": 39}]), 6.5)
+    assert board.outages.all == [Outage(1, 4.0, 42, 2.5, "custodians", 39)]
+    assert recoveries(board) == "stage 1 2.5 s (custodians)"
+    assert "stage 1 is served again after 2.5 s" in texts(board)

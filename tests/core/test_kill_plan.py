@@ -115,3 +115,11 @@ def test_due__draws_others_with_another_seed() -> None:
     rule = parse_kill("random:3@1s", NUM_PEERS)
     drawn = {tuple(kill.peer for kill in KillPlan([rule], seed).due(1, range(1, 9))) for seed in range(20)}
     assert len(drawn) > 1
+
+
+def test_stage__is_killed_with_all_its_holders_but_never_with_everybody() -> None:
+    plan = KillPlan([parse_kill("stage:1@5s", 4), parse_kill("stage:0@6s", 4)], seed=0)
+    holders = {0: [2, 3, 4], 1: [1, 3]}
+    assert [kill.peer for kill in plan.due(5, [1, 2, 3, 4], holders)] == [1, 3]
+    assert [kill.peer for kill in plan.due(6, [2, 4], holders)] == [4]
+    assert str(parse_kill("stage:1@5s", 4)) == "stage:1@5s"

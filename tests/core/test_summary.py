@@ -46,11 +46,12 @@ def test_summarize__has_what_scripts_rely_on() -> None:
         "train_loss": {"first": 5.9, "last": pytest.approx(4.9)},
         "val_loss": {"first": 5.0, "last": 3.0},
         "boundary": {"name": "subspace", "forward_ratio": 128.0, "backward_ratio": 127.5},
-        "bytes": {"activations": 88, "gradients": 77, "control": 11},
+        "bytes": {"activations": 88, "gradients": 77, "control": 11, "custody": 0},
         "microbatches": {"sent": 22, "completed": 11, "retried": 1, "lost": 0},
         "kills": [
             {"peer": 1, "at_s": 12.0, "tokens_per_s_before": 1000.0, "serving_again_s": None, "recovered_s": None}
         ],
+        "recoveries": [],
         "unexpected_ends": 0,
         "restarts": 0,
     }
