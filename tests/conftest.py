@@ -1,4 +1,4 @@
-"""What every test shares: one flag and one hypothesis profile."""
+"""What every test shares: its flags and one hypothesis profile."""
 
 import pytest
 from hypothesis import settings
@@ -14,3 +14,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="regenerate the generated files under protocols/vectors before running them",
     )
+    parser.addoption("--rpc", metavar="URL", help="run tests/settlement against this EVM test chain, not our own")
