@@ -5,8 +5,9 @@ may come to the merge a little later. Letters that come are kept unread until th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import trio
 
@@ -27,6 +28,8 @@ MAX_SENDERS = 2 * MAX_MEMBERS
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
 # A letter is some kilobytes.
 LETTER_PATIENCE_S = 1.0
+# For a member that has not all it needs when we have: it gets our last letters for so long.
+LINGER_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +54,16 @@ class Letters:
     Attributes:
         means: how members are called.
         stage, epoch: of the merge.
-        nursery: in which letters are brought; its end is the merge's.
-        late: told of members that say the merge is over.
+        nursery: in which letters are brought.
+        over: True once some member says that it has merged.
     """
 
     means: Means
     stage: int
     epoch: int
     nursery: trio.Nursery
-    late: Callable[[PeerId], None] = lambda _: None
+    over: bool = False
+    _ends_s: float = inf
     _unread: list[Letter] = field(default_factory=list)
     _known: set[bytes] = field(default_factory=set)
     _from: Counter[PeerId] = field(default_factory=Counter)
@@ -97,16 +101,21 @@ class Letters:
             if member != self.means.identity.peer_id:
                 self.nursery.start_soon(self._bring, what, data, member)
 
+    def end(self) -> None:
+        """Let the last letters arrive, for a moment, and no more after it."""
+        self._ends_s = trio.current_time() + LINGER_S
+
     async def _bring(self, what: What, data: bytes, member: PeerId) -> None:
         note = Request(Note(epoch=self.epoch, stage=self.stage, what=what, data=data).to_fields())
         pause_s = FIRST_PAUSE_S
-        while True:
+        while trio.current_time() < self._ends_s:
             try:
                 with trio.fail_after(LETTER_PATIENCE_S):
                     await self.means.streams.call(member, MERGE, note)
             except RefusedError as error:
                 if error.reason == "merged":
-                    self.late(member)
+                    self.over = True
+                    self._arrived.set()
                 if error.reason != "not-yet":
                     return
             except RemoteProtocolError:  # it has been charged

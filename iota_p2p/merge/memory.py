@@ -3,6 +3,7 @@
 All of it is in memory and bounded: two epochs of contributions and results for each stage that we hold.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from iota_p2p_crypto.block_commitment import BlockShape
 from iota_p2p_crypto.digest import Digest, digest
 from iota_p2p_protocols.butterfly.exchange import Base, BaseRequest, BlocksRequest, ResultRequest, check_spans
 from iota_p2p_protocols.errors import RefusedError
+
+Parts = Sequence[bytes | memoryview]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,11 @@ class MergeMemory:
     bases: dict[int, KnownBase] = field(default_factory=dict)
     _committed: dict[tuple[int, int], dict[Digest, Committed]] = field(default_factory=dict)  # by stage and epoch
     _reduced: dict[tuple[int, int], dict[Digest, Reduced]] = field(default_factory=dict)
+    _given: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def given(self, stage: int, epoch: int) -> int:
+        """Return how many payload bytes others had of us for one merge."""
+        return self._given[stage, epoch]
 
     def keep_committed(self, stage: int, epoch: int, name: Digest, committed: Committed) -> None:
         """Keep our contribution under its name."""
@@ -74,7 +82,7 @@ class MergeMemory:
 
     def forget_before(self, stage: int, epoch: int) -> None:
         """Drop what a stage's earlier merges left."""
-        for kept in (self._committed, self._reduced):
+        for kept in (self._committed, self._reduced, self._given):
             for key in [key for key in kept if key[0] == stage and key[1] < epoch]:
                 del kept[key]
 
@@ -83,27 +91,33 @@ class MergeMemory:
         self.forget_before(stage, 1 << 63)
         self.bases.pop(stage, None)
 
-    def blocks(self, request: BlocksRequest) -> Sequence[bytes | memoryview]:
+    def blocks(self, request: BlocksRequest) -> Parts:
         """Answer with parts of our contribution; raises RefusedError, MalformedError."""
         name = Digest(request.contribution)
-        committed = next((of[name] for of in self._committed.values() if name in of), None)
-        if committed is None:
+        key = next((key for key, of in self._committed.items() if name in of), None)
+        if key is None:
             raise RefusedError("absent", f"expected a contribution of ours, got {name.hex()[:16]}")
+        committed = self._committed[key][name]
         check_spans(request.spans, committed.commitment.shape)
         lists = [committed.commitment.digests] if request.wants_list else []
-        return [*lists, *map(committed.blocks, request.spans)]
+        return self._counted(key, [*lists, *map(committed.blocks, request.spans)])
 
-    def results(self, request: ResultRequest) -> Sequence[bytes | memoryview]:
+    def results(self, request: ResultRequest) -> Parts:
         """Answer with blocks that we reduced; raises RefusedError, MalformedError."""
         name = Digest(request.roster)
-        reduced = next((of[name] for of in self._reduced.values() if name in of), None)
-        if reduced is None:
+        key = next((key for key, of in self._reduced.items() if name in of), None)
+        if key is None:
             raise RefusedError("absent", f"expected a merge that we reduced in, got {name.hex()[:16]}")
+        reduced = self._reduced[key][name]
         check_spans(request.spans, reduced.shape)
         indexes = [index for span in request.spans for index in span.blocks]
         if not reduced.blocks.keys() >= set(indexes):
             raise RefusedError("absent", "expected blocks that we reduced, got others")
-        return [reduced.blocks[index] for index in indexes]
+        return self._counted(key, [reduced.blocks[index] for index in indexes])
+
+    def _counted(self, key: tuple[int, int], parts: Parts) -> Parts:
+        self._given[key] += sum(map(len, parts))
+        return parts
 
     def base(self, request: BaseRequest) -> tuple[Base, Sequence[memoryview]]:
         """Answer what a stage began with; raises RefusedError."""

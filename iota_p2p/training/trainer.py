@@ -9,6 +9,7 @@ from functools import partial
 import trio
 
 from iota_p2p.custody.custody import KEPT_BYTES, Custody
+from iota_p2p.merge.merger import Merger
 from iota_p2p.model.run_figures import RunFigures, run_figures
 from iota_p2p.peer import Peer
 from iota_p2p.run.data import RunData
@@ -82,12 +83,16 @@ class Trainer:
     evaluator: Evaluator
     files: StateFiles
     custody: Custody
+    merger: Merger | None
 
     async def turn_over(self, epoch: int) -> None:
-        """Move to an epoch: every stage between two pieces of its work."""
+        """Move to an epoch: every stage between two pieces of its work, or after its replicas have merged."""
         self.share.epoch = epoch
         self.share.routes.start_epoch()
         self.share.payloads.forget_before(epoch - 1)
+        if self.merger is not None:
+            self.merger.turn()
+            return
         for stage in tuple(self.share.stages.values()):
             await self.share.lane.run(Priority.BACKWARD, partial(stage.start_epoch, epoch))
 
@@ -123,6 +128,8 @@ async def open_trainer(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Asyn
     await streams.serve(ACTIVATION, trainer.worker.answer)
     await trainer.custody.serve()
     await trainer.inference.serve()
+    if trainer.merger is not None:
+        await trainer.merger.serve()
     trainer.share.routes.start_epoch()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trainer.keeper.run)
@@ -131,6 +138,8 @@ async def open_trainer(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Asyn
         nursery.start_soon(trainer.evaluator.run)
         nursery.start_soon(trainer.keep_saved)
         nursery.start_soon(trainer.custody.run)
+        if trainer.merger is not None:
+            nursery.start_soon(trainer.merger.run)
         try:
             yield trainer
         finally:
@@ -186,7 +195,10 @@ def _compose(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Trainer:
 
     clock = EpochClock(member, share, source, turn_over)
     evaluator = Evaluator(share, inference)
-    trainer = Trainer(share, figures, worker, source, keeper, clock, inference, evaluator, config.files, custody)
+    merger = None if spec.merge is None else Merger(member, share, spec.merge)
+    trainer = Trainer(
+        share, figures, worker, source, keeper, clock, inference, evaluator, config.files, custody, merger
+    )
     return trainer
 
 

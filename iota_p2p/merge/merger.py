@@ -1,0 +1,122 @@
+"""`Merger`: a peer's part in the merges of all stages that it holds."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from iota_p2p.membership.member import Member, open_recent
+from iota_p2p.merge.memory import MergeMemory
+from iota_p2p.merge.merge_server import MergeServer
+from iota_p2p.merge.record import MergeRecord
+from iota_p2p.merge.round import Means
+from iota_p2p.merge.stage_merge import StageMerge
+from iota_p2p.run.spec import MergeSpec
+from iota_p2p.training.held_stage import HeldStage
+from iota_p2p.training.work_share import WorkShare
+from iota_p2p_crypto.envelope import Verified
+from iota_p2p_crypto.errors import PeerUnavailableError
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.butterfly.contribution import Contribution, validate_contribution_gossip
+from iota_p2p_protocols.butterfly.exchange import Note
+from iota_p2p_protocols.errors import RefusedError
+from iota_p2p_protocols.ids import CONTRIBUTIONS, MERGE
+
+LOOK_EVERY_S = 0.1  # whether stages were taken or let go
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Merger:
+    """Merges all held stages; open for letters from `serve` on.
+
+    Attributes:
+        member: who we are and who else is there.
+        share: what we hold.
+        spec: how the run merges.
+        memory: what others may ask us for.
+        on_merged: told of every epoch of a stage that begins.
+    """
+
+    member: Member
+    share: WorkShare
+    spec: MergeSpec
+    memory: MergeMemory = field(default_factory=MergeMemory)
+    on_merged: Callable[[MergeRecord], None] = lambda _: None
+    _merges: dict[int, StageMerge] = field(default_factory=dict)
+
+    async def serve(self) -> None:
+        """Answer others from now on."""
+        await self.member.network.streams.serve(MERGE, MergeServer(self.memory, self._take).answer)
+
+    def turn(self) -> None:
+        """Tell all stages that the run has gone on to another epoch."""
+        for merge in self._merges.values():
+            merge.turn()
+
+    async def run(self) -> None:
+        """Merge until cancelled."""
+        async with (
+            self.member.network.gossip.subscribe(CONTRIBUTIONS, self._hear) as heard,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(self._watch, nursery)
+            async for _ in heard:
+                pass
+
+    async def _watch(self, nursery: trio.Nursery) -> None:
+        """Have a task for every stage that is held."""
+        while True:
+            for index, held in sorted(self.share.stages.items()):
+                if index not in self._merges or self._merges[index].held is not held:
+                    self._merges[index] = self._open(held, nursery)
+                    nursery.start_soon(self._merges[index].run)
+            for index in self._merges.keys() - self.share.stages.keys():
+                self._merges.pop(index).turn()
+                self.memory.forget_stage(index)
+            await trio.sleep(LOOK_EVERY_S)
+
+    def _open(self, held: HeldStage, nursery: trio.Nursery) -> StageMerge:
+        member = self.member
+        means = Means(
+            identity=member.identity,
+            run_id=self.share.terms.run_id,
+            streams=member.network.streams,
+            beside=self.share.lane.beside,
+            clock=member.clock,
+        )
+
+        def announce(contribution: Verified[Contribution]) -> None:
+            nursery.start_soon(self._publish, contribution)
+
+        def tell(record: MergeRecord) -> None:
+            self.on_merged(record)
+
+        return StageMerge(means, self.share, held, self.spec, self.memory, nursery, announce, tell)
+
+    async def _publish(self, contribution: Verified[Contribution]) -> None:
+        try:
+            await self.member.network.gossip.publish(CONTRIBUTIONS, contribution.envelope_bytes)
+        except PeerUnavailableError as error:
+            _log.debug("contribution not published", extra={"reason": str(error)})
+
+    def _hear(self, data: bytes, author: PeerId) -> None:
+        run_id, now_s = self.share.terms.run_id, self.member.clock()
+        contribution = validate_contribution_gossip(
+            data, author, run_id=run_id, epoch=self.share.epoch, now_s=now_s, opener=open_recent
+        )
+        merge = self._merges.get(contribution.payload.stage)
+        if merge is not None and merge.held.epoch == contribution.payload.epoch:
+            merge.letters.take(author, "contribution", data)
+
+    def _take(self, caller: PeerId, note: Note) -> None:
+        merge = self._merges.get(note.stage)
+        if merge is None:
+            raise RefusedError("not-yet", f"expected a stage that we hold, got {note.stage}")
+        if note.epoch < merge.letters.epoch:
+            raise RefusedError("merged", f"expected epoch {merge.letters.epoch}, got {note.epoch}")
+        if note.epoch > merge.letters.epoch:
+            raise RefusedError("not-yet", f"expected epoch {merge.letters.epoch}, got {note.epoch}")
+        merge.letters.take(caller, note.what, note.data)

@@ -1,0 +1,77 @@
+"""What became of one stage's merge, for people, benchmarks and tests."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from iota_p2p.merge.reduction import Reduction
+from iota_p2p.merge.round import Round
+from iota_p2p_crypto.digest import Digest
+from iota_p2p_crypto.identity import PeerId
+
+# merged: with others. alone: nobody else was there, or nobody answered. fetched: we were left out or new, and took what
+# the others agreed on.
+How = Literal["merged", "alone", "fetched"]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRecord:
+    """One stage at the end of one epoch.
+
+    Attributes:
+        epoch: the epoch that began; the one that ended is the one before.
+        stage: which stage.
+        how: how we came to the new epoch's first weights.
+        theta_digest: of those weights.
+        seconds: from the close to the new weights; the stage paused no longer than that.
+        members: who took part.
+        shards, lost_shards: how many parts the vector had, and how many of them kept their old value.
+        matrix: who agreed with whom, a line for each member.
+        faults: how many members were proved to lie.
+        bytes_up: payload bytes that we gave to others; bytes_formula: what they should be.
+        samples: microbatches that counted.
+    """
+
+    epoch: int
+    stage: int
+    how: How
+    theta_digest: Digest
+    seconds: float
+    members: tuple[PeerId, ...] = ()
+    shards: int = 0
+    lost_shards: int = 0
+    matrix: str = ""
+    faults: int = 0
+    bytes_up: int = 0
+    bytes_formula: int = 0
+    samples: int = 0
+    clipped: frozenset[int] = field(default_factory=frozenset)
+
+
+def bytes_formula(round_: Round) -> int:
+    """Return the payload bytes each member gives: 2 W (N-1) / N to reduce and W (N-2) / N to gather, W as encoded."""
+    count = len(round_.contributors)
+    if count == 1:
+        return 0
+    contributed = round_.codec.encoded_bytes(round_.num_values)
+    results = round_.result.encoded_bytes(round_.num_values)
+    return (2 * contributed * (count - 1) + results * (count - 2)) // count
+
+
+def record_of(round_: Round, reduction: Reduction, theta_digest: Digest, seconds: float, bytes_up: int) -> MergeRecord:
+    """Return the record of a merge with others."""
+    return MergeRecord(
+        epoch=round_.epoch + 1,
+        stage=round_.stage,
+        how="merged",
+        theta_digest=theta_digest,
+        seconds=seconds,
+        members=round_.members,
+        shards=sum(bool(shard.blocks) for shard in round_.shard_map.shards),
+        lost_shards=reduction.lost_shards,
+        matrix=str(reduction.matrix),
+        faults=len(reduction.liars),
+        bytes_up=bytes_up,
+        bytes_formula=bytes_formula(round_),
+        samples=sum(round_.samples),
+        clipped=reduction.clipped,
+    )

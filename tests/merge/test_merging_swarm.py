@@ -1,0 +1,43 @@
+"""Replicas that train become one model at the end of every epoch."""
+
+# ruff: noqa: ARG001 - pytest-trio turns the clock only for tests that name it as an argument
+
+from pathlib import Path
+
+from trio.testing import MockClock
+
+from iota_p2p.merge.record import MergeRecord
+from iota_p2p.run.spec import MergeSpec
+from iota_p2p_testnet.training_swarm import Member, TrainingSwarm, open_training_swarm, small_run
+from tests.sim.training_swarms import SLOW
+
+
+def note_merges(member: Member) -> list[MergeRecord]:
+    """Collect what becomes of a peer's stages."""
+    records: list[MergeRecord] = []
+    assert member.trainer.merger is not None
+    member.trainer.merger.on_merged = records.append
+    return records
+
+
+async def epochs_of(swarm: TrainingSwarm, count: int) -> None:
+    def reached() -> bool:
+        held = [list(member.trainer.share.stages.values()) for member in swarm.members.values()]
+        return all(stages and all(stage.epoch >= count for stage in stages) for stages in held)
+
+    await swarm.until(reached, 600)
+
+
+async def test_replicas__end_every_epoch_with_equal_weights(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Two replicas of each of two stages, five epochs: the same bytes each time, from both, and merged, not fetched."""
+    spec = small_run(tmp_path, num_stages=2, merge=MergeSpec(), target_microbatches=30)
+    async with open_training_swarm(1, spec, tmp_path) as swarm:
+        members = [await swarm.start(number, pinned=(number % 2,), costs=SLOW) for number in range(4)]
+        records = [note_merges(member) for member in members]
+        await epochs_of(swarm, 5)
+    for one, other in ((records[0], records[2]), (records[1], records[3])):
+        by_epoch = {record.epoch: record for record in other}
+        assert by_epoch.keys() >= {1, 2, 3, 4}
+        for record in one[:4]:
+            assert record.theta_digest == by_epoch[record.epoch].theta_digest
+            assert (record.how, record.lost_shards, len(record.members)) == ("merged", 0, 2)
