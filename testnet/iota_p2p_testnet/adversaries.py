@@ -14,7 +14,7 @@ from iota_p2p.training.trainer import Trainer
 from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_protocols.activation import ActivationRequest
-from iota_p2p_protocols.ids import ACTIVATION, ProtocolSpec
+from iota_p2p_protocols.ids import ACTIVATION, STATE, ProtocolSpec
 from iota_p2p_protocols.receipt import open_receipt, seal_receipt
 from iota_p2p_protocols.refusal import Refusal, seal_refusal
 from iota_p2p_testnet.training_swarm import Twist
@@ -98,6 +98,19 @@ def dawdle(seconds: float) -> Twist:
         await peer.network.streams.serve(ACTIVATION, answer)
 
     return twist
+
+
+async def serve_wrong_chunks(peer: Peer, trainer: Trainer) -> None:
+    """Twist: change a byte of every chunk of a state that we serve; what we say of states is true."""
+
+    async def answer(caller: PeerId, request: Request) -> Response:
+        response = await trainer.custody.server.answer(caller, request)
+        if "digest" not in request.header:
+            return response
+        chunk = bytes(response.payload)
+        return Response(response.header, bytes([chunk[0] ^ 1]) + chunk[1:])
+
+    await peer.network.streams.serve(STATE, answer)
 
 
 async def decline(peer: Peer, trainer: Trainer) -> None:
