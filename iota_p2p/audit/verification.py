@@ -15,13 +15,9 @@ from iota_p2p_crypto.errors import RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_crypto.merkle import MerkleTree
 from iota_p2p_protocols.scoring.election import Electorate, electorate, verify_election
-from iota_p2p_protocols.scoring.result import EpochResult, check_result, open_certified_result
+from iota_p2p_protocols.scoring.result import SEED_LAG, EpochResult, check_result, open_certified_result
 from iota_p2p_protocols.scoring.score_record import ScoreRecord, check_record, check_successor
 from iota_p2p_protocols.scoring.seed_chain import genesis_seed, next_seed
-
-# Epochs from one whose work is scored to the one whose seed its records' outputs go into: they are revealed one
-# epoch after the work, when the seed of the epoch after that is still open.
-SEED_LAG = 2
 
 
 def verify(dossier: Dossier) -> list[Failure]:

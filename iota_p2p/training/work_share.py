@@ -1,5 +1,6 @@
 """`WorkShare`: what every part of training works with, and the counts it keeps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from iota_p2p.run.data import RunData
@@ -8,8 +9,11 @@ from iota_p2p.training.held_stage import HeldStage
 from iota_p2p.training.lane import Lane
 from iota_p2p.training.payload_store import PayloadStore
 from iota_p2p.training.routes import Routes
+from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import Identity
 from iota_p2p_protocols.activation import ActivationTerms
+from iota_p2p_protocols.loss_record import LossRecord
+from iota_p2p_protocols.scoring.evidence import Role
 
 
 @dataclass(slots=True)
@@ -55,6 +59,7 @@ class WorkShare:
         leaving: stages that we are letting go, which take none either.
         counts: for people and benchmarks.
         waiting_for: what we are waiting for, in words for people; empty if for nothing.
+        witness: told of every loss record that we signed as the last stage, or got home as its source.
     """
 
     identity: Identity
@@ -70,6 +75,7 @@ class WorkShare:
     leaving: set[int] = field(default_factory=set)
     counts: Counts = field(default_factory=Counts)
     waiting_for: str = ""
+    witness: Callable[[Verified[LossRecord], Role], None] = lambda _record, _role: None
 
     @property
     def tokens_per_microbatch(self) -> int:

@@ -22,6 +22,9 @@ from iota_p2p_protocols.errors import InvalidProofError, InvalidSignatureError, 
 from iota_p2p_protocols.message import Count, DigestField, PeerIdField, SignedMessage
 from iota_p2p_protocols.scoring.score_record import MAX_ROWS, ScoreRecord
 
+# Epochs from one whose work is scored to the one whose seed its records' outputs go into: they are revealed one epoch
+# after the work, when the seed of the epoch after that is still open.
+SEED_LAG = 2
 MAX_RECORDS = 64  # records of one result: a committee of twenty with room for later rounds
 MAX_POT = 2**60  # units; with MAX_ROWS shares no product below overflows what canonical integers hold
 
@@ -31,7 +34,7 @@ class EpochResult(SignedMessage):
 
     Attributes:
         epoch: whose work was scored.
-        seed: the next epoch's seed, from the outputs that these records reveal.
+        seed: that of the epoch SEED_LAG later, from the outputs that these records reveal.
         records: digests of the score records it follows from, ascending.
         pot: units shared out.
         payouts: per peer its score and its share of the pot, ascending by peer id; scores of 0 are left out.
@@ -135,6 +138,32 @@ def payouts_of(
     scores = consensus_scores(records, weights)
     shares = share_pot(scores, pot)
     return tuple((peer_id, scores[peer_id], shares[peer_id]) for peer_id in sorted(scores, key=peer_id_to_bytes))
+
+
+def make_result(
+    records: Sequence[Verified[ScoreRecord]], weights: Mapping[PeerId, int], seed: bytes, pot: int
+) -> EpochResult:
+    """Return the result that some records make; the same bytes for everybody who has them.
+
+    Args:
+        records: of one epoch, checked.
+        weights: each validator's capped stake.
+        seed: that of the epoch SEED_LAG later, from their outputs.
+        pot: units to share out.
+    """
+    payload = records[0].payload
+    issued_s = max(record.payload.issued_s for record in records)
+    return EpochResult(
+        run_id=payload.run_id,
+        sequence=payload.epoch,
+        issued_s=issued_s,
+        expires_s=issued_s + EpochResult.max_lifetime_s,
+        epoch=payload.epoch,
+        seed=seed,
+        records=tuple(sorted(record.digest for record in records)),
+        pot=pot,
+        payouts=payouts_of(records, weights, pot),
+    )
 
 
 def check_result(payload: EpochResult, records: Sequence[Verified[ScoreRecord]], weights: Mapping[PeerId, int]) -> None:

@@ -1,0 +1,171 @@
+"""The bulletin: what validators and holders of evidence have said lately, as it came by gossip."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import trio
+
+from iota_p2p.ledger.ledger import Fact
+from iota_p2p.membership.member import Member, open_recent
+from iota_p2p.training.work_share import WorkShare
+from iota_p2p_crypto.envelope import Verified
+from iota_p2p_crypto.errors import PeerUnavailableError
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.ids import COMMITMENTS, REGISTRATIONS, RESULTS, SCORES, TopicSpec
+from iota_p2p_protocols.message import open_gossip
+from iota_p2p_protocols.scoring.announcements import KEPT_EPOCHS, validate_of_epoch, validate_result
+from iota_p2p_protocols.scoring.election import MAX_CANDIDATES, Registration
+from iota_p2p_protocols.scoring.equivocation import make_equivocation_proof
+from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, Role
+from iota_p2p_protocols.scoring.result import EpochResult
+from iota_p2p_protocols.scoring.score_record import ScoreRecord
+
+# Registrations of one peer that are remembered: the newest, and those before that still count for past epochs.
+KEPT_REGISTRATIONS = 4
+# Holders of evidence and validators of one epoch that are listened to; no run has more peers (`view.MAX_PEERS`).
+MAX_SPEAKERS = 4096
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Said:
+    """What was said about one epoch; of two things one signer says of one kind the first counts."""
+
+    commitments: dict[tuple[PeerId, Role], Verified[EvidenceCommitment]] = field(default_factory=dict)
+    records: dict[PeerId, Verified[ScoreRecord]] = field(default_factory=dict)
+    votes: dict[PeerId, Verified[EpochResult]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Bulletin:
+    """Hears, sorts and publishes.
+
+    Attributes:
+        member: who we are and how we reach others.
+        share: whose epoch it is.
+        on_fact: told of everything new, for the ledger.
+        on_equivocation: told who signed two things, with the proof.
+        registrations: per peer, oldest first.
+    """
+
+    member: Member
+    share: WorkShare
+    on_fact: Callable[[Fact], None] = lambda _: None
+    on_equivocation: Callable[[PeerId, int, bytes], None] = lambda _peer, _epoch, _proof: None
+    registrations: dict[PeerId, list[Verified[Registration]]] = field(default_factory=dict)
+    _said: dict[int, Said] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen_to_registrations)
+            nursery.start_soon(self._listen_to_commitments)
+            nursery.start_soon(self._listen_to_records)
+            nursery.start_soon(self._listen_to_results)
+
+    def said(self, epoch: int) -> Said:
+        """Return what was said about an epoch; what is older than KEPT_EPOCHS is forgotten."""
+        for old in [of for of in self._said if of < self.share.epoch - KEPT_EPOCHS]:
+            del self._said[old]
+        return self._said.setdefault(epoch, Said())
+
+    def all_registrations(self) -> Sequence[Verified[Registration]]:
+        """Return all that may count."""
+        return tuple(chain.from_iterable(self.registrations.values()))
+
+    async def publish(self, topic: TopicSpec, message: Verified[Any]) -> None:
+        """Say something of ours, and hear it ourselves; a network that is down is nobody's fault."""
+        match message.payload:
+            case EvidenceCommitment():
+                self.take_commitment(message)
+            case ScoreRecord():
+                self.take_record(message)
+            case EpochResult():
+                self.take_votes(message)
+        await self.pass_on(topic, message.envelope_bytes)
+
+    async def pass_on(self, topic: TopicSpec, envelope: bytes) -> None:
+        """Publish an envelope; a network that is down is nobody's fault."""
+        try:
+            await self.member.network.gossip.publish(topic, envelope)
+        except PeerUnavailableError as error:
+            _log.debug("not published", extra={"topic": topic.name, "reason": str(error)})
+
+    def take_registration(self, one: Verified[Registration]) -> None:
+        """Remember who offers itself."""
+        if one.signer not in self.registrations and len(self.registrations) >= MAX_CANDIDATES:
+            return
+        known = self.registrations.setdefault(one.signer, [])
+        if not known or one.payload.sequence > known[-1].payload.sequence:
+            known.append(one)
+            del known[:-KEPT_REGISTRATIONS]
+            self._keep(one.payload.epoch, one)
+
+    def take_commitment(self, one: Verified[EvidenceCommitment]) -> None:
+        """Remember what a holder committed to."""
+        known, key = self.said(one.payload.epoch).commitments, (one.signer, one.payload.role)
+        if key not in known and len(known) < MAX_SPEAKERS:
+            known[key] = one
+            self._keep(one.payload.epoch, one)
+
+    def take_record(self, one: Verified[ScoreRecord]) -> None:
+        """Remember a validator's record; a second one that differs convicts it."""
+        known = self.said(one.payload.epoch).records
+        first = known.get(one.signer)
+        if first is None and len(known) < MAX_SPEAKERS:
+            known[one.signer] = one
+            self._keep(one.payload.epoch, one)
+        elif first is not None and first.payload_bytes != one.payload_bytes:
+            proof = make_equivocation_proof(first.envelope_bytes, one.envelope_bytes)
+            self.on_equivocation(one.signer, one.payload.epoch, proof)
+
+    def take_votes(self, one: Verified[EpochResult]) -> None:
+        """Remember who votes for which result."""
+        known = self.said(one.payload.epoch).votes
+        for signer in one.signers:
+            if len(known) < MAX_SPEAKERS:
+                known.setdefault(signer, one)
+
+    def _keep(
+        self, epoch: int, one: Verified[Registration] | Verified[EvidenceCommitment] | Verified[ScoreRecord]
+    ) -> None:
+        self.on_fact(Fact(one.payload.domain.name, epoch, one.signer, one.envelope_bytes))
+
+    async def _listen_to_registrations(self) -> None:
+        def check(data: bytes, author: PeerId) -> Verified[Registration]:
+            run_id, now_s = self.share.terms.run_id, self.member.clock()
+            return open_gossip(data, author, Registration, run_id=run_id, now_s=now_s, opener=open_recent)
+
+        async with self.member.network.gossip.subscribe(REGISTRATIONS, check) as heard:
+            async for one in heard:
+                self.take_registration(one)
+
+    async def _listen_to_commitments(self) -> None:
+        check = partial(self._check, kind=EvidenceCommitment)
+        async with self.member.network.gossip.subscribe(COMMITMENTS, check) as heard:
+            async for one in heard:
+                self.take_commitment(one)
+
+    async def _listen_to_records(self) -> None:
+        check = partial(self._check, kind=ScoreRecord)
+        async with self.member.network.gossip.subscribe(SCORES, check) as heard:
+            async for one in heard:
+                self.take_record(one)
+
+    async def _listen_to_results(self) -> None:
+        def check(data: bytes, author: PeerId) -> Verified[EpochResult]:
+            run_id, now_s, epoch = self.share.terms.run_id, self.member.clock(), self.share.epoch
+            return validate_result(data, author, run_id=run_id, epoch=epoch, now_s=now_s, opener=open_recent)
+
+        async with self.member.network.gossip.subscribe(RESULTS, check) as heard:
+            async for one in heard:
+                self.take_votes(one)
+
+    def _check(self, data: bytes, author: PeerId, kind: type[Any]) -> Verified[Any]:
+        run_id, now_s, epoch = self.share.terms.run_id, self.member.clock(), self.share.epoch
+        return validate_of_epoch(data, author, kind, run_id=run_id, epoch=epoch, now_s=now_s, opener=open_recent)

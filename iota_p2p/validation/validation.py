@@ -1,0 +1,124 @@
+"""`Validation`: a peer's part in scoring, put together; it only composes."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from iota_p2p.audit.dossier import EQUIVOCATION_KIND, RULES_KIND
+from iota_p2p.ledger.ledger import Fact, Ledger
+from iota_p2p.peer import Peer
+from iota_p2p.training.work_share import WorkShare
+from iota_p2p.validation.attendance import Attendance
+from iota_p2p.validation.bulletin import Bulletin
+from iota_p2p.validation.evidence_exchange import serve_evidence
+from iota_p2p.validation.evidence_keeper import EvidenceKeeper
+from iota_p2p.validation.seed_book import SeedBook
+from iota_p2p.validation.validator import Validator
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.scoring.combination import ScoringRules
+
+# Facts are written together: a commit takes milliseconds whatever its size, and what a kill takes comes again by
+# gossip or is only missing from the archive; what we sign ourselves is written at once.
+WRITE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationConfig:
+    """What a peer brings.
+
+    Attributes:
+        rules: the run's.
+        ledger: of its home.
+        step_s: see `Validator`.
+        stake: what it registers with; 0 does not validate.
+        from_start: whether the run is in its first epoch.
+        software: name and version.
+    """
+
+    rules: ScoringRules
+    ledger: Ledger
+    step_s: float
+    stake: int = 1
+    from_start: bool = True
+    software: str = ""
+
+
+@dataclass(slots=True)
+class Validation:
+    """The parts; open one with `open_validation`."""
+
+    validator: Validator
+    share: WorkShare
+    ledger: Ledger
+    _facts: list[Fact] = field(default_factory=list)
+    _faults: dict[int, dict[PeerId, int]] = field(default_factory=dict)
+
+    def keep(self, fact: Fact) -> None:
+        """Take a fact for the ledger."""
+        self._facts.append(fact)
+
+    def accuse(self, peer_id: PeerId, epoch: int, kind: str, proof: bytes) -> None:
+        """Take a proof against a peer: it counts in the epoch it is about, and in the ledger for ever."""
+        faults = self._faults.setdefault(epoch, {})
+        faults[peer_id] = faults.get(peer_id, 0) + 1
+        self.keep(Fact(kind, epoch, peer_id, proof))
+
+    def faults_of(self, epoch: int) -> dict[PeerId, int]:
+        """Return how many proofs there are against whom in an epoch."""
+        return self._faults.get(epoch, {})
+
+    async def keep_writing(self) -> None:
+        """Write what was kept, now and then, until cancelled."""
+        while True:
+            await trio.sleep(WRITE_EVERY_S)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what was kept."""
+        facts: Sequence[Fact] = self._facts
+        if facts:
+            self._facts = []
+            await self.share.lane.beside(partial(self.ledger.add, facts))
+
+
+@asynccontextmanager
+async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig) -> AsyncIterator[Validation]:
+    """Take part in validation for as long as the context lasts."""
+    member = peer.membership.member
+    keeper = EvidenceKeeper(peer.identity, share.terms.run_id)
+    bulletin = Bulletin(member, share)
+    attendance = Attendance(member, share)
+    validator = Validator(
+        bulletin,
+        keeper,
+        attendance,
+        config.ledger,
+        config.rules,
+        SeedBook(share.terms.run_id, from_start=config.from_start),
+        step_s=config.step_s,
+        stake=config.stake,
+        software=config.software,
+    )
+    validation = Validation(validator, share, config.ledger)
+    bulletin.on_fact = validation.keep
+    bulletin.on_equivocation = partial(_accuse_of_equivocation, validation)
+    validator.faults_of = validation.faults_of
+    share.witness = keeper.take
+    validation.keep(Fact(RULES_KIND, 0, peer.identity.peer_id, config.rules.to_bytes()))
+    await serve_evidence(peer.network.streams, keeper)
+    async with trio.open_nursery() as nursery:
+        for task in (bulletin.run, attendance.run, validator.run, validation.keep_writing):
+            nursery.start_soon(task)
+        try:
+            yield validation
+        finally:
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await validation.write()
+
+
+def _accuse_of_equivocation(validation: Validation, peer_id: PeerId, epoch: int, proof: bytes) -> None:
+    validation.accuse(peer_id, epoch, EQUIVOCATION_KIND, proof)

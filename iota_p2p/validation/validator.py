@@ -1,0 +1,207 @@
+"""A peer's part in validation, epoch by epoch: show evidence; and, if it validates, reveal, vote, be elected, score.
+
+After an epoch e has closed, in steps of `step_s`:
+
+    1  everybody commits to its evidence of e; nobody knows yet who will look at it
+    2  the validators of e - 1 reveal their records, and with them the outputs that make the next seed
+    3  they vote on the result of e - 1; its certificate is the seed that elects the validators of e
+    5  without a certificate the chain of seeds goes on without outputs
+    then  the validators of e fetch the evidence and score it, while e + 1 trains
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import floor
+from typing import Any
+
+import trio
+
+from iota_p2p.ledger.ledger import Fact, Ledger
+from iota_p2p.validation.attendance import Attendance
+from iota_p2p.validation.ballot import Ballot
+from iota_p2p.validation.bulletin import Bulletin
+from iota_p2p.validation.evidence_gathering import EvidenceGathering, Gathered
+from iota_p2p.validation.evidence_keeper import EvidenceKeeper
+from iota_p2p.validation.seed_book import SeedBook
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.ids import COMMITMENTS, REGISTRATIONS, RESULTS, SCORES
+from iota_p2p_protocols.message import open_signed, seal_message
+from iota_p2p_protocols.scoring.assembly import Observation, score_rows
+from iota_p2p_protocols.scoring.attribution import mean_loss_micronats
+from iota_p2p_protocols.scoring.combination import ScoringRules
+from iota_p2p_protocols.scoring.election import ElectionProof, Registration, elect, electorate
+from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms
+from iota_p2p_protocols.scoring.result import CertifiedResult
+from iota_p2p_protocols.scoring.score_record import GENESIS, ScoreRecord
+
+LOOK_EVERY_S = 0.1
+LIFETIME_S = 86_400
+# Epochs whose validation is under way at a time: in one it is shown, in the next it is scored and revealed.
+MAX_UNDER_WAY = 3
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A scored epoch whose record is not signed yet: until it is revealed, nothing of it leaves this peer."""
+
+    election: ElectionProof
+    gathered: Gathered
+    seen: dict[PeerId, Observation]
+
+
+@dataclass(slots=True)
+class Validator:
+    """Runs validation for one peer.
+
+    Attributes:
+        bulletin: what is said and heard.
+        keeper: our evidence.
+        attendance: who was there.
+        ledger: what we may sign only once.
+        rules: the run's.
+        seeds: the chain of seeds.
+        step_s: between two steps, in seconds; long enough for everybody to have turned over and for gossip to arrive.
+        stake: what we register with; 0 does not validate.
+        software: name and version, for records.
+        faults_of: proofs against peers in an epoch.
+        on_record, on_result: told of what we signed and what was agreed.
+    """
+
+    bulletin: Bulletin
+    keeper: EvidenceKeeper
+    attendance: Attendance
+    ledger: Ledger
+    rules: ScoringRules
+    seeds: SeedBook
+    step_s: float
+    stake: int
+    software: str
+    faults_of: Callable[[int], dict[PeerId, int]] = lambda _: {}
+    on_record: Callable[[ScoreRecord], None] = lambda _: None
+    on_result: Callable[[CertifiedResult], None] = lambda _: None
+    _prepared: dict[int, Prepared] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Validate every epoch that closes, until cancelled."""
+        share = self.bulletin.share
+        if self.stake:
+            await self._register()
+        epoch = share.epoch
+        limiter = trio.CapacityLimiter(MAX_UNDER_WAY)
+        async with trio.open_nursery() as nursery:
+            while True:
+                while share.epoch == epoch:  # noqa: ASYNC110 - the epoch has no event of its own
+                    await trio.sleep(LOOK_EVERY_S)
+                epoch = share.epoch
+                nursery.start_soon(self._after, epoch - 1, limiter)
+
+    async def _after(self, closed: int, limiter: trio.CapacityLimiter) -> None:
+        """Do everything that follows an epoch's close."""
+        began_s = trio.current_time()
+        self.keeper.close_for_sources(closed)
+        async with limiter:
+            await trio.sleep_until(began_s + self.step_s)
+            await self._commit(closed)
+            await trio.sleep_until(began_s + 2 * self.step_s)
+            await self._reveal(closed - 1)
+            await trio.sleep_until(began_s + 3 * self.step_s)
+            with trio.move_on_at(began_s + 5 * self.step_s):
+                await self._decide(closed - 1)
+            self.seeds.go_on_without(closed + 1)
+            if self.stake:
+                await self._score(closed)
+                await self._register()  # who has joined since has not heard of us
+
+    async def _register(self) -> None:
+        """Offer ourselves; the same registration again if there is one."""
+        epoch = self.bulletin.share.epoch
+
+        def make() -> bytes:
+            message = Registration(**self._common(epoch, LIFETIME_S), stake=self.stake)
+            return seal_message(message, self.bulletin.member.identity)
+
+        known = self.bulletin.registrations.get(self.bulletin.member.identity.peer_id)
+        envelope = known[-1].envelope_bytes if known else make()
+        self.bulletin.take_registration(open_signed(envelope, Registration))
+        await self.bulletin.pass_on(REGISTRATIONS, envelope)
+
+    async def _commit(self, closed: int) -> None:
+        for envelope in self.keeper.commit(closed, self.bulletin.member.clock()):
+            await self.bulletin.publish(COMMITMENTS, open_signed(envelope, EvidenceCommitment))
+
+    async def _reveal(self, epoch: int) -> None:
+        """Sign the record of an epoch that we have scored, once and for ever, and publish it."""
+        prepared = self._prepared.pop(epoch, None)
+        if prepared is None:
+            return
+        envelope = self.ledger.sign_once(ScoreRecord.domain.name, epoch, lambda: self._sign(epoch, prepared))
+        record = open_signed(envelope, ScoreRecord)
+        await self.bulletin.publish(SCORES, record)
+        self.on_record(record.payload)
+
+    def _sign(self, epoch: int, prepared: Prepared) -> bytes:
+        log = self.ledger.own_log(ScoreRecord.domain.name)
+        identity, joined = self.bulletin.member.identity, prepared.gathered.joined
+        record = ScoreRecord(
+            **self._common(epoch, LIFETIME_S),
+            position=len(log),
+            previous=open_signed(log[-1].envelope, ScoreRecord).digest if log else GENESIS,
+            election=prepared.election,
+            evidence=prepared.gathered.commitments,
+            rules=self.rules.digest(),
+            software=self.software,
+            mean_loss_micronats=mean_loss_micronats(joined),
+            rows=score_rows(joined, prepared.seen, self.rules, identity.peer_id),
+        )
+        return seal_message(record, identity)
+
+    async def _decide(self, epoch: int) -> None:
+        if epoch < 0:
+            return
+        certified = await Ballot(self.bulletin, self.ledger, self.rules, self.seeds, epoch).run()
+        self.seeds.learn(certified)
+        envelope = certified.result.envelope_bytes
+        signer = certified.validators[0]
+        self.bulletin.on_fact(Fact(certified.payload.domain.name, epoch, signer, envelope))
+        await self.bulletin.pass_on(RESULTS, envelope)  # whoever missed a vote has them all
+        self.on_result(certified)
+
+    async def _score(self, closed: int) -> None:
+        seed = self.seeds.seed(closed + 1)
+        member = self.bulletin.member
+        voters = electorate(self.bulletin.all_registrations(), epoch=closed, seats=self.rules.seats)
+        if seed is None or member.identity.peer_id not in voters.weights:
+            return
+        election = elect(member.identity, voters, run_id=self.bulletin.share.terms.run_id, seed=seed)
+        if election is None or election.round:  # later rounds are for when too few came forward
+            return
+        terms = self.bulletin.share.terms
+        gathering = EvidenceGathering(
+            self.bulletin,
+            self.keeper,
+            EvidenceTerms(run_id=terms.run_id, num_stages=terms.num_stages, epoch=closed),
+        )
+        gathered = await gathering.run()
+        self._prepared[closed] = Prepared(election, gathered, self._observations(closed, gathered))
+        _log.info("epoch scored", extra={"epoch": closed, "records": len(gathered.joined.records)})
+
+    def _observations(self, epoch: int, gathered: Gathered) -> dict[PeerId, Observation]:
+        presence, faults = self.attendance.presence_ppm(epoch), self.faults_of(epoch)
+        worked = {peer_id for one in gathered.joined.records for peer_id in one.pathway}
+        return {
+            peer_id: Observation(faults=faults.get(peer_id, 0), presence_ppm=presence.get(peer_id, 0))
+            for peer_id in worked | faults.keys()
+        }
+
+    def _common(self, epoch: int, lifetime_s: int) -> dict[str, Any]:
+        now_s = self.bulletin.member.clock()
+        return {
+            "run_id": self.bulletin.share.terms.run_id,
+            "sequence": floor(now_s * 1000),
+            "issued_s": floor(now_s),
+            "expires_s": floor(now_s) + lifetime_s,
+            "epoch": epoch,
+        }

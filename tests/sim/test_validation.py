@@ -1,0 +1,69 @@
+"""Validation on the simulated network: real losses in, certified scores out, and an archive that holds."""
+
+# ruff: noqa: ARG001 - pytest-trio turns the clock only for tests that name it as an argument
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from iota_p2p.audit.archive import read_archive
+from iota_p2p.audit.dossier import open_dossier
+from iota_p2p.audit.recomputation import recompute
+from iota_p2p.audit.verification import verify
+from iota_p2p.ledger.ledger import FILE_NAME, open_ledger
+from iota_p2p.validation.validation import Validation, ValidationConfig, open_validation
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.scoring.combination import ScoringRules
+from iota_p2p_protocols.scoring.result import CertifiedResult
+from iota_p2p_testnet.training_swarm import Member, TrainingSwarm, open_training_swarm, small_run
+
+RULES = ScoringRules(costs_ppm=(500_000, 500_000), pot=1000)
+STEP_S = 2.0
+
+
+@asynccontextmanager
+async def validated_swarm(
+    folder: Path, num_peers: int = 4
+) -> AsyncIterator[tuple[TrainingSwarm, dict[PeerId, Validation]]]:
+    """Run a swarm of two stages whose peers all validate."""
+    spec = small_run(folder, target_microbatches=150)
+    async with open_training_swarm(0, spec, folder) as swarm, AsyncExitStack() as stack:
+        validations = {}
+        for number in range(num_peers):
+            member = await swarm.start(number, pinned=(number % 2,))
+            validations[member.peer.identity.peer_id] = await stack.enter_async_context(
+                open_validation(member.peer, member.trainer.share, config_of(folder, member, stack))
+            )
+        yield swarm, validations
+
+
+def config_of(folder: Path, member: Member, stack: AsyncExitStack) -> ValidationConfig:
+    home = folder / f"peer-{member.number}"
+    home.mkdir(parents=True, exist_ok=True)
+    ledger = stack.enter_context(open_ledger(home / FILE_NAME))
+    return ValidationConfig(rules=RULES, ledger=ledger, step_s=STEP_S, software="iota-p2p test")
+
+
+@pytest.mark.slow
+async def test_validators__certify_scores_that_an_audit_bears_out(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with validated_swarm(tmp_path) as (swarm, validations):
+        results: dict[PeerId, list[CertifiedResult]] = {peer_id: [] for peer_id in validations}
+        for peer_id, validation in validations.items():
+            validation.validator.on_result = results[peer_id].append
+        await swarm.until(lambda: min(map(len, results.values())) >= 3, timeout_s=200)
+        agreed = {result.result.payload_bytes for found in results.values() for result in found[:3]}
+        assert len(agreed) == 3
+        for result in next(iter(results.values())):
+            assert len(result.validators) >= 3
+            assert sum(share for _, _, share in result.payload.payouts) == RULES.pot
+            assert {peer_id for peer_id, _, _ in result.payload.payouts} == set(validations)
+        await trio.sleep(2)
+    dossier = open_dossier(read_archive([tmp_path]))
+    assert verify(dossier) == []
+    outcome = recompute(dossier)
+    assert outcome.failures == []
+    assert outcome.num_records >= 9
