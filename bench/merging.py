@@ -46,6 +46,8 @@ VALIDATION_WINDOWS = 192  # 24,576 tokens: the same for every row
 MODEL = ModelSpec(
     vocab_size=256, width=128, num_layers=4, num_heads=4, num_kv_heads=4, ffn_width=352, sequence_length=128
 )
+# For the rows about liars, whose eight replicas share the tokens.
+SMALL = MODEL.model_copy(update={"width": 64, "num_heads": 2, "num_kv_heads": 2, "ffn_width": 176})
 
 Attack = Callable[[Vector, np.random.Generator], Vector]
 
@@ -63,6 +65,7 @@ class Row:
         outer: the outer step.
         liars: how many of the replicas send what `attack` makes of their pseudo-gradient, if there is one.
         unequal: whether half of the replicas take only half the steps.
+        model: what they train.
     """
 
     codec: str | None = "int8"
@@ -74,6 +77,7 @@ class Row:
     liars: int = 0
     attack: Attack | None = None
     unequal: bool = False
+    model: ModelSpec = MODEL
 
 
 def _noise(gradient: Vector, rng: np.random.Generator) -> Vector:
@@ -99,14 +103,14 @@ ROWS = {
     "int8, Nesterov .7/.5": Row(outer=NESTEROV),
     "int8, unequal": Row(unequal=True),
     "int8, unequal, not clipped": Row(unequal=True, clip=False),
-    "8: honest": Row(replicas=8),
-    "8: 6 without the liars": Row(replicas=8, liars=2),
-    "8: 2 scale by 100": Row(replicas=8, liars=2, attack=lambda gradient, _: gradient * np.float32(100)),
-    "8: 2 scale by -100": Row(replicas=8, liars=2, attack=lambda gradient, _: gradient * np.float32(-100)),
-    "8: 2 send noise": Row(replicas=8, liars=2, attack=_noise),
-    "8: 2 send NaN": Row(replicas=8, liars=2, attack=_not_a_number),
+    "8: honest": Row(model=SMALL, replicas=8),
+    "8: 6 without the liars": Row(model=SMALL, replicas=8, liars=2),
+    "8: 2 scale by 100": Row(model=SMALL, replicas=8, liars=2, attack=lambda gradient, _: gradient * np.float32(100)),
+    "8: 2 scale by -100": Row(model=SMALL, replicas=8, liars=2, attack=lambda gradient, _: gradient * np.float32(-100)),
+    "8: 2 send noise": Row(model=SMALL, replicas=8, liars=2, attack=_noise),
+    "8: 2 send NaN": Row(model=SMALL, replicas=8, liars=2, attack=_not_a_number),
     "8: 2 scale by -100, not clipped": Row(
-        replicas=8, liars=2, clip=False, attack=lambda gradient, _: gradient * np.float32(-100)
+        model=SMALL, replicas=8, liars=2, clip=False, attack=lambda gradient, _: gradient * np.float32(-100)
     ),
 }
 
@@ -171,11 +175,11 @@ def merge(replicas: list[Replica], state: OuterState, row: Row, steps: list[int]
     return following
 
 
-def plan_of(num_steps: int) -> RunPlan:
+def plan_of(model: ModelSpec, num_steps: int) -> RunPlan:
     """Return the run whose learning rate has fallen after so many steps."""
     return RunPlan(
         name="bench",
-        model=MODEL,
+        model=model,
         boundary=BoundarySpec(kind="none"),
         optimizer=OptimizerSpec(decay_steps=num_steps),
         epoch=EpochSpec(microbatch_size=MICROBATCH_SIZE, inner_steps=1, target_microbatches=1, deadline_s=1),
@@ -186,7 +190,7 @@ def train(row: Row, tokens: int, seed: int, data: Windows) -> StageCompute:
     """Train one row and return its model."""
     num_microbatches = tokens // (MICROBATCH_SIZE * MODEL.sequence_length)
     num_steps = num_microbatches // row.replicas
-    plan = plan_of(num_steps)
+    plan = plan_of(row.model, num_steps)
     replicas = [Replica(number, StageCompute(plan, 0, seed=seed)) for number in range(row.replicas)]
     first = replicas[0].compute
     if row.codec is None:
@@ -225,7 +229,7 @@ class Int8By1024(Int8):
 def codec_table(data: Windows) -> Table:
     """Compare the codecs on what a replica has to send after its fifth epoch of ten steps."""
     num_steps = 50
-    compute = StageCompute(plan_of(num_steps), 0, seed=0)
+    compute = StageCompute(plan_of(MODEL, num_steps), 0, seed=0)
     replica = Replica(0, compute)
     for step in range(num_steps):
         if step == num_steps - 10:

@@ -100,9 +100,19 @@ def reduce(name: str, blocks: Sequence[bytes | None], samples: Sequence[int], co
     rows = {i: decode(name, block, count) for i, block in enumerate(blocks) if block is not None and weights[i]}
     norms = {i: sqrt(pairwise([value * value for value in row])) for i, row in rows.items()}
     limit = sorted(norms.values())[(len(norms) - 1) // 2] if norms else 0.0
-    total = [0.0] * count
-    for i, row in rows.items():
-        factor = float(weights[i]) * (limit / norms[i] if norms[i] > limit else 1.0)
-        total = [old + value * factor for old, value in zip(total, row, strict=True)]
+    scales = {i: limit / norm if norm > limit else 1.0 for i, norm in norms.items()}
+    together = weighted_sum(rows, dict.fromkeys(rows, 1), scales, count)
+    rows = {i: row for i, row in rows.items() if pairwise([x * y for x, y in zip(row, together, strict=True)]) >= 0}
+    total = weighted_sum(rows, dict(enumerate(weights)), scales, count)
     weight = float(sum(weights[i] for i in rows)) or 1.0
     return encode("int8" if name == "top-k" else name, [f32(value / weight) for value in total])
+
+
+def weighted_sum(
+    rows: dict[int, list[float]], weights: dict[int, int], scales: dict[int, float], count: int
+) -> list[float]:
+    total = [0.0] * count
+    for i, row in rows.items():
+        factor = float(weights[i]) * scales[i]
+        total = [old + value * factor for old, value in zip(total, row, strict=True)]
+    return total

@@ -8,7 +8,7 @@ which no compiler fuses into one rounding.
 Shapes: N, members; V, values of a block.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import TypeVar
@@ -35,17 +35,19 @@ class ReducedBlock:
         encoded: the mean in the codec of results.
         refused: members whose block does not decode: that block shows it to anybody (`contribution_fault`).
         clipped: members whose block was scaled down.
+        opposed: members whose block was left out because it points away from the others'.
     """
 
     encoded: bytes
     refused: tuple[int, ...]
     clipped: tuple[int, ...]
+    opposed: tuple[int, ...]
 
 
 def reduce_block(
     encoded: Sequence[bytes | None], samples: Sequence[int], codec: Codec, num_values: int
 ) -> ReducedBlock:
-    """Average one block: each member's scaled to at most the lower median of all norms, then weighted by samples.
+    """Average one block: each scaled to at most the lower median of all norms, without those that oppose the rest.
 
     Args:
         encoded: each member's block in the roster's order; None for those reported as missing.
@@ -58,12 +60,19 @@ def reduce_block(
     """
     weights = counted_samples(samples)
     blocks, refused = _decode_all(encoded, weights, codec, num_values)
-    norms = {member: sqrt(float(pairwise_sum(np.multiply(values, values)))) for member, values in blocks.items()}
+    norms = {member: sqrt(_dot(values, values)) for member, values in blocks.items()}
     limit = _lower_median(norms.values()) if norms else 0.0
-    clipped = tuple(member for member, norm in norms.items() if norm > limit)
     scales = {member: limit / norm if norm > limit else 1.0 for member, norm in norms.items()}
+    opposed = _opposed(blocks, scales, num_values)
+    for member in opposed:
+        del blocks[member]
     mean = _weighted_mean(blocks, weights, scales, num_values)
-    return ReducedBlock(result_codec(codec).encode(mean.astype(np.float32)), refused, clipped)
+    return ReducedBlock(
+        encoded=result_codec(codec).encode(mean.astype(np.float32)),
+        refused=refused,
+        clipped=tuple(member for member, norm in norms.items() if norm > limit),
+        opposed=opposed,
+    )
 
 
 def combine_block(encoded: Sequence[bytes | None], samples: Sequence[int], codec: Codec, num_values: int) -> bytes:
@@ -107,13 +116,36 @@ def _decode_all(
     return blocks, tuple(refused)
 
 
-def _weighted_mean(
-    blocks: dict[int, Values], weights: Sequence[int], scales: dict[int, float], num_values: int
+def _opposed(blocks: Mapping[int, Values], scales: Mapping[int, float], num_values: int) -> tuple[int, ...]:
+    """Return the members whose block has a negative product with the sum of all, every member counting alike.
+
+    What an honest member adds to that sum has a positive product with itself, and different data rarely make it
+    less than nothing; whoever sends the reverse of what he found stands alone with it as long as he is outnumbered.
+    """
+    total = _weighted_sum(blocks, dict.fromkeys(blocks, 1), scales, num_values)
+    return tuple(member for member, values in blocks.items() if _dot(values, total) < 0)
+
+
+def _dot(one: Values, other: Values) -> float:
+    return float(pairwise_sum(np.multiply(one, other)))
+
+
+def _weighted_sum(
+    blocks: Mapping[int, Values],
+    weights: Mapping[int, int] | Sequence[int],
+    scales: Mapping[int, float],
+    num_values: int,
 ) -> Values:
     total = np.zeros(num_values, dtype=np.float64)
     for member, values in blocks.items():
-        product = np.multiply(values, float(weights[member]) * scales[member])
-        np.add(total, product, out=total)
+        np.add(total, np.multiply(values, float(weights[member]) * scales[member]), out=total)
+    return total
+
+
+def _weighted_mean(
+    blocks: dict[int, Values], weights: Sequence[int], scales: dict[int, float], num_values: int
+) -> Values:
+    total = _weighted_sum(blocks, weights, scales, num_values)
     weight = sum(weights[member] for member in blocks)
     return np.divide(total, float(weight)) if weight else total
 
