@@ -6,12 +6,14 @@ from iota_p2p_protocols.butterfly.contribution_fault import verify_contribution_
 from iota_p2p_protocols.butterfly.fault_file import MAGIC, Verdict, unpack_fault
 from iota_p2p_protocols.butterfly.reducer_fault import verify_reducer_fault
 from iota_p2p_protocols.butterfly.report_fault import verify_report_fault
+from iota_p2p_protocols.butterfly.roster_fault import verify_roster_fault
 from iota_p2p_protocols.errors import MalformedError
 
 _VERIFY: Mapping[str, Callable[[bytes], Verdict]] = {
     "contribution": verify_contribution_fault,
     "reducer": verify_reducer_fault,
     "report": verify_report_fault,
+    "roster": verify_roster_fault,
 }
 
 

@@ -1,0 +1,74 @@
+"""Roster faults: two different rosters that one peer signed for one convener and attempt.
+
+A convener that shows different rosters to different members signs both, and so does a member that helps it. An honest
+peer signs one roster of each convener and attempt, so whoever signed both is guilty.
+"""
+
+from typing import Any, Literal
+
+from iota_p2p_crypto.envelope import Verified
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.butterfly.fault_file import Verdict, cut, pack_fault, unpack_fault
+from iota_p2p_protocols.butterfly.roster import Roster
+from iota_p2p_protocols.errors import InvalidProofError
+from iota_p2p_protocols.message import Message, open_signed
+
+
+class RosterFaultHeader(Message):
+    """What the proof holds.
+
+    Attributes:
+        liar: which of those who signed both it is about.
+        first: the envelope of one roster.
+        second: that of the other; the greater one as bytes.
+    """
+
+    fault: Literal["roster"] = "roster"
+    liar: str
+    first: bytes
+    second: bytes
+
+
+def make_roster_faults(one: Verified[Roster], other: Verified[Roster]) -> tuple[bytes, ...]:
+    """Return a proof against each peer that signed both; none if the two do not contradict each other."""
+    if one.payload_bytes == other.payload_bytes or _about(one) != _about(other):
+        return ()
+    first, second = sorted((one.envelope_bytes, other.envelope_bytes))
+    liars = sorted(set(one.signers) & set(other.signers))
+    return tuple(pack_fault(RosterFaultHeader(liar=liar, first=first, second=second).to_fields()) for liar in liars)
+
+
+def verify_roster_fault(data: bytes) -> Verdict:
+    """Check the proof by itself.
+
+    Raises:
+        InvalidProofError: if the rosters are not of one attempt, do not differ, or the accused has not signed both.
+        RemoteProtocolError: if it is malformed, or a roster does not verify.
+    """
+    fields, blocks = unpack_fault(data)
+    header = RosterFaultHeader.from_fields(fields)
+    cut(blocks, ())
+    # [fault-order] each pair of rosters makes one proof
+    if header.first >= header.second:
+        raise InvalidProofError("fault-order", "expected two different rosters in order, got others")
+    one, other = (open_signed(envelope, Roster) for envelope in (header.first, header.second))
+    # [fault-same] one run, stage and epoch, one convener and attempt
+    if _about(one) != _about(other):
+        raise InvalidProofError(
+            "fault-same", f"expected two rosters of one attempt, got {_about(one)}, {_about(other)}"
+        )
+    # [fault-contradiction] they differ
+    if one.payload_bytes == other.payload_bytes:
+        raise InvalidProofError("fault-contradiction", "expected two rosters, got the same one twice")
+    # [fault-liar] the accused signed both
+    if header.liar not in one.signers or header.liar not in other.signers:
+        raise InvalidProofError("fault-liar", f"expected two rosters signed by {header.liar:.80}, got others")
+    payload = one.payload
+    names = f"{one.digest.hex()[:16]} and {other.digest.hex()[:16]}"
+    reason = f"expected one roster in attempt {payload.attempt} of {payload.convener}, got {names}"
+    return Verdict(PeerId(header.liar), header.fault, payload.run_id, payload.epoch, payload.stage, reason)
+
+
+def _about(roster: Verified[Roster]) -> tuple[Any, ...]:
+    payload = roster.payload
+    return (payload.run_id, payload.epoch, payload.stage, payload.convener, payload.attempt)
