@@ -23,8 +23,8 @@ from iota_p2p_protocols.ids import CUSTODY
 from iota_p2p_protocols.view import View
 
 LOOK_EVERY_S = 1.0
-# What a stage's death costs at most besides the time of a push: as much as a restart costs by our own disk.
-PUSH_EVERY_S = 20.0
+# So much work a stage's death costs at most, besides the time of a push; `LINK_SHARE` makes it rarer for large states.
+PUSH_EVERY_S = 10.0
 # Of the uplink; activations and merges need the rest. 100 MB to three custodians over 4 Mbit/s take 40 minutes.
 LINK_SHARE = 0.25
 # A custodian that did not take a chunk in this time is passed over; 1 MiB over a home uplink takes 2 s.

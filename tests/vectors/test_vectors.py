@@ -12,6 +12,7 @@ import pytest
 from tests.vectors import (
     activation_vectors,
     canonical_vectors,
+    custody_vectors,
     envelope_vectors,
     fetch_vectors,
     identity_vectors,
@@ -25,6 +26,7 @@ from tests.vectors.vector_files import ROOT, Case, Document, committed_files, re
 RUNNERS: dict[str, Callable[[str, Case], None]] = {
     "activation": activation_vectors.run,
     "canonical": canonical_vectors.run,
+    "custody": custody_vectors.run,
     "envelope": envelope_vectors.run,
     "fetch": fetch_vectors.run,
     "identity": identity_vectors.run,
@@ -36,6 +38,7 @@ RUNNERS: dict[str, Callable[[str, Case], None]] = {
 GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
     "activation": activation_vectors.documents,
     "canonical": canonical_vectors.documents,
+    "custody": custody_vectors.documents,
     "envelope": envelope_vectors.documents,
     "fetch": fetch_vectors.documents,
     "identity": identity_vectors.documents,
