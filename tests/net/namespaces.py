@@ -1,8 +1,9 @@
 """Network namespaces of our own, made without root: a public network, a router that translates addresses, a home.
 
-    public 198.51.100.1 ---- 198.51.100.2 router 192.168.7.1 ---- 192.168.7.2 home
+    public 20.0.0.1 ---- 20.0.0.2 router 192.168.7.1 ---- 192.168.7.2 home
 
-Everything lives in one user namespace that ends with its first process, and none of it touches the machine's network.
+Everything lives in one user namespace that ends with its first process, and none of it touches the machine's network:
+the public addresses are of a range in use because libp2p takes those set aside for documentation for private ones.
 """
 
 import shutil
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import trio
 
-PUBLIC_IP, HOME_IP = "198.51.100.1", "192.168.7.2"
+PUBLIC_IP, HOME_IP = "20.0.0.1", "192.168.7.2"
 TOOLS = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "nft": "nftables"}  # and their packages
 _HOLD = "echo ready; exec sleep 1000"
 
@@ -92,7 +93,7 @@ async def open_topology() -> AsyncGenerator[Topology, None]:
         await router.run(
             f"ip link add outside type veth peer name wan netns {public.pid};"
             f"ip link add inside type veth peer name lan netns {home.pid};"
-            "ip addr add 198.51.100.2/24 dev outside; ip addr add 192.168.7.1/24 dev inside;"
+            "ip addr add 20.0.0.2/24 dev outside; ip addr add 192.168.7.1/24 dev inside;"
             "ip link set lo up; ip link set outside up; ip link set inside up;"
             "echo 1 > /proc/sys/net/ipv4/ip_forward || sysctl -qw net.ipv4.ip_forward=1; nft -f -",
             _RULES.encode(),
