@@ -19,6 +19,7 @@ class Check(IntEnum):
     MISSING = 18  # something named by digest that is not there
     RECOMPUTED = 19  # a score that its evidence does not bear out
     DIFFERENT = 20  # two archives that disagree
+    SETTLEMENT = 21  # a contract whose state is not what the signed results say
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,13 @@ class Artifact:
     Attributes:
         abi: its functions and events.
         bytecode: what creates it.
+        runtime: what then lies on the chain, followed there by the contract's terms.
         compiler: name and version.
     """
 
     abi: list[dict[str, Any]]
     bytecode: bytes
+    runtime: bytes
     compiler: str
 
 
@@ -34,18 +36,23 @@ class Artifact:
 def load_artifact() -> Artifact:
     """Return the committed artifact."""
     fields = json.loads(ARTIFACT_PATH.read_text(encoding="utf-8"))
-    return Artifact(fields["abi"], bytes.fromhex(fields["bytecode"]), fields["compiler"])
+    return Artifact(
+        fields["abi"], bytes.fromhex(fields["bytecode"]), bytes.fromhex(fields["runtime"]), fields["compiler"]
+    )
 
 
 def compile_artifact() -> str:
     """Compile the source and return the file as it should be."""
     from vyper import compile_code  # noqa: PLC0415 - clients never pay for the compiler
 
-    output = compile_code(SOURCE_PATH.read_text(encoding="utf-8"), output_formats=["abi", "bytecode"])
+    output = compile_code(
+        SOURCE_PATH.read_text(encoding="utf-8"), output_formats=["abi", "bytecode", "bytecode_runtime"]
+    )
     fields = {
         "compiler": f"vyper {version('vyper')}",
         "abi": output["abi"],
         "bytecode": output["bytecode"].removeprefix("0x"),
+        "runtime": output["bytecode_runtime"].removeprefix("0x"),
     }
     return json.dumps(fields, indent=1) + "\n"
 

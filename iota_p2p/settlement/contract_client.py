@@ -189,6 +189,18 @@ class SettlementContract:
             seats = self._read("checkpoints", self.checkpoint_for(epoch)) >> 96
         return 2 * seats // 3 + 1
 
+    def balance_wei(self) -> int:
+        """Return what it holds in all: pot, bonds and what is not claimed."""
+        return int(self._w3.eth.get_balance(self._address))
+
+    def is_genuine(self) -> bool:
+        """Return whether the code on the chain is this contract's, and no other that answers alike."""
+        return bytes(self._w3.eth.get_code(self._address)).startswith(load_artifact().runtime)
+
+    def num_seats_held(self) -> int:
+        """Return how many bonds it holds: those who left and did not withdraw yet still have theirs in it."""
+        return sum(int(self._read("seat_holder", index), 16) != 0 for index in range(_MAX_SEATS))
+
     def settled_events(self) -> list[SettledEvent]:
         """Return every settlement it logged, in order; a voided one stays in the log."""
         logs = self._logs("Settled")

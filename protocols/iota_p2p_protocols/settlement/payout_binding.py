@@ -54,12 +54,18 @@ def open_binding(data: bytes, recover: Recover) -> Verified[PayoutBinding]:
     return binding
 
 
-def accounts_of(bindings: Iterable[Verified[PayoutBinding]]) -> Mapping[PeerId, bytes]:
-    """Return each peer's account by its latest binding; of two with one sequence the smaller digest counts."""
+def accounts_of(bindings: Iterable[Verified[PayoutBinding]], *, issued_by_s: int) -> Mapping[PeerId, bytes]:
+    """Return each peer's account by its latest binding; of two with one sequence the smaller digest counts.
+
+    Args:
+        bindings: of one run, checked.
+        issued_by_s: the `issued_s` of the result that is to be paid: what was bound afterwards counts for later
+            epochs, so that everybody finds the same accounts for an epoch, whenever they look.
+    """
     latest: dict[PeerId, Verified[PayoutBinding]] = {}
     for binding in bindings:
         known = latest.get(binding.signer)
-        if known is None or _order(binding) > _order(known):
+        if binding.payload.issued_s <= issued_by_s and (known is None or _order(binding) > _order(known)):
             latest[binding.signer] = binding
     return {peer_id: binding.payload.account for peer_id, binding in latest.items()}
 

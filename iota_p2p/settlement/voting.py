@@ -1,0 +1,49 @@
+"""Signing as somebody of the chain: bindings of peers, and validators' votes."""
+
+from eth_account.signers.local import LocalAccount
+from eth_utils.address import to_canonical_address
+
+from iota_p2p.settlement.account import sign_typed
+from iota_p2p_crypto.identity import Identity
+from iota_p2p_protocols.message import seal_message
+from iota_p2p_protocols.settlement.payout_binding import LIFETIME_S, PayoutBinding
+from iota_p2p_protocols.settlement.settlement_vote import SettlementVote, total_to_bytes
+from iota_p2p_protocols.settlement.typed_data import (
+    ContractAddress,
+    Settlement,
+    binding_typed_data,
+    settlement_typed_data,
+)
+
+
+def seal_binding(identity: Identity, account: LocalAccount, run_id: bytes, now_s: int, sequence: int) -> bytes:
+    """Return the envelope by which a peer and an account say that they belong together."""
+    binding = PayoutBinding(
+        run_id=run_id,
+        sequence=sequence,
+        issued_s=now_s,
+        expires_s=now_s + LIFETIME_S,
+        account=to_canonical_address(account.address),
+        signature=sign_typed(account, binding_typed_data(run_id, identity.public_key)),
+    )
+    return seal_message(binding, identity)
+
+
+def seal_vote(
+    identity: Identity, account: LocalAccount, address: ContractAddress, settlement: Settlement, now_s: int
+) -> bytes:
+    """Return a validator's vote. Whoever calls it twice for one epoch and round must mean the same settlement."""
+    vote = SettlementVote(
+        run_id=settlement.run_id,
+        sequence=settlement.epoch << 8 | settlement.round,
+        issued_s=now_s,
+        expires_s=now_s + SettlementVote.max_lifetime_s,
+        chain_id=address.chain_id,
+        contract=address.contract,
+        epoch=settlement.epoch,
+        round=settlement.round,
+        root=settlement.root,
+        total=total_to_bytes(settlement.total_wei),
+        signature=sign_typed(account, settlement_typed_data(address, settlement)),
+    )
+    return seal_message(vote, identity)
