@@ -1,6 +1,7 @@
 """Meeting: the replicas of a stage agree on whose contributions make the merge."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -75,6 +76,8 @@ class Meeting:
             ):
                 ready_s = now_s
             if ready_s is not None:
+                if not self._is_in_largest_group:
+                    return None
                 self._convene(int((now_s - ready_s) / ATTEMPT_S))
                 if self._certificate is not None:
                     return self._certificate
@@ -85,6 +88,12 @@ class Meeting:
         """Return the contributions that have our base."""
         base = self.own.payload.base_digest
         return [one for one in self._contributions.values() if one.payload.base_digest == base]
+
+    @property
+    def _is_in_largest_group(self) -> bool:
+        """Whether no larger group of contributors began with other weights; of two equal groups one gives way."""
+        votes = Counter(one.payload.base_digest for one in self._contributions.values())
+        return self.own.payload.base_digest == min(votes, key=lambda base: (-votes[base], base))
 
     def _convene(self, attempt: int) -> None:
         own = self._mine()

@@ -23,6 +23,7 @@ class MergeRecord:
         how: how we came to the new epoch's first weights.
         theta_digest: of those weights.
         seconds: from the close to the new weights; the stage paused no longer than that.
+        roster: digest of the roster certificate's payload.
         members: who took part.
         shards, lost_shards: how many parts the vector had, and how many of them kept their old value.
         matrix: who agreed with whom, a line for each member.
@@ -36,6 +37,7 @@ class MergeRecord:
     how: How
     theta_digest: Digest
     seconds: float
+    roster: Digest | None = None
     members: tuple[PeerId, ...] = ()
     shards: int = 0
     lost_shards: int = 0
@@ -65,6 +67,7 @@ def record_of(round_: Round, reduction: Reduction, theta_digest: Digest, seconds
         how="merged",
         theta_digest=theta_digest,
         seconds=seconds,
+        roster=round_.roster,
         members=round_.members,
         shards=sum(bool(shard.blocks) for shard in round_.shard_map.shards),
         lost_shards=reduction.lost_shards,

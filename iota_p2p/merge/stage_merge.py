@@ -96,6 +96,7 @@ class StageMerge:
         """Keep the stage in the run's epoch for as long as it is held."""
         if self.held.base is None:
             await self._catch_up()
+            self._open_letters()
         await self._known()
         while self._is_held:
             self._turned = trio.Event()

@@ -27,13 +27,13 @@ class Passed:
 
     Attributes:
         work: what it is about.
-        epoch: in which it was logged.
-        position: of its entry in that epoch's log.
+        log: in which it stands; its epoch may be over.
+        position: of its entry there.
         held: the graph and the payload to send.
     """
 
     work: StageInput
-    epoch: int
+    log: WorkLog
     position: int
     held: Held
 
@@ -127,7 +127,7 @@ class HeldStage:
     def forward(self, work: StageInput, payload: bytes | None) -> Passed:
         """Run a microbatch forward; raises as `StageCompute.forward`."""
         held = self.compute.forward(self._window(work), payload)
-        return Passed(work, self.epoch, self._log_forward(work), held)
+        return Passed(work, self.log, self._log_forward(work), held)
 
     def check_gradient(self, passed: Passed, gradient: bytes) -> None:
         """Raise MalformedError if a gradient from the next stage is not one, while it can still be had elsewhere."""
@@ -136,7 +136,7 @@ class HeldStage:
     def backward(self, passed: Passed, gradient: bytes | None, in_digest: bytes) -> bytes | None:
         """Run it backward, and take an inner step when it is time; raises as `StageCompute.backward`."""
         back = self.compute.backward(passed.held, gradient)
-        position = passed.position if passed.epoch == self.epoch else self._log_forward(passed.work)
+        position = passed.position if passed.log is self.log else self._log_forward(passed.work)
         self.log.append(Backward(forward=position, in_digest=in_digest))
         self.num_backwards += 1
         self._since_step += 1
