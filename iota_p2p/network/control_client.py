@@ -91,6 +91,11 @@ class ControlClient:
         """Return the daemon's peer id and transport addresses."""
         return control.read_identify_reply(await self._ask(control.identify_request()))
 
+    async def ping(self) -> None:
+        """Return when the daemon has answered; takes no other request's turn, as those of a hung daemon never end."""
+        async with self.converse(control.identify_request()) as replies:
+            await replies.next_body()
+
     async def hold(self) -> trio.SocketStream:
         """Open the connection that keeps the daemon alive."""
         stream = await self._say(control.hold_request())

@@ -65,6 +65,7 @@ async def open_daemon_host(
                 host = DaemonHost(runs, inbound, nursery)
                 nursery.start_soon(inbound.serve, listener)
                 nursery.start_soon(runs.supervise, host._restore)  # noqa: SLF001 - the host's own module
+                nursery.start_soon(runs.kill_when_hung)
                 await host._join()  # noqa: SLF001
                 yield host
                 nursery.cancel_scope.cancel()

@@ -80,6 +80,10 @@ class DaemonProcess:
             self._lines.append(partial)
         await self._reap()
 
+    def kill(self) -> None:
+        """End it at once, even if it is stopped; `wait_dead` then returns."""
+        self._popen.kill()
+
     async def _reap(self) -> None:
         """Wait out the moment between the closing of its files and its end; there is no event for that."""
         while not self.dead:  # noqa: ASYNC110 - see above

@@ -24,6 +24,12 @@ _FIRST_BACKOFF_S = 0.1
 # A start takes 0.15 s on a quiet machine; the daemon would give up by itself then.
 _START_S = float(HOLD_TIMEOUT_S)
 _START_POLL_S = 0.005
+# A daemon answers a ping in a millisecond, on a badly overloaded machine in a second. One that is stopped or stuck
+# is noticed within MAX_MISSED_BEATS * (HEARTBEAT_S + BEAT_TIMEOUT_S) = 16 s. One miss may be ours: when the whole
+# machine has slept, our time is up before we have read the answer.
+HEARTBEAT_S = 3.0
+BEAT_TIMEOUT_S = 5.0
+MAX_MISSED_BEATS = 2
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +78,28 @@ class DaemonRuns:
                         break
                     except (UserError, PeerUnavailableError) as error:
                         await self._bury(str(error))
+
+    async def kill_when_hung(self) -> None:
+        """Ping the daemon again and again, and kill one that is up but silent; `supervise` sees to the rest."""
+        num_missed = 0
+        while True:
+            await trio.sleep(HEARTBEAT_S)
+            process = self._process
+            num_missed = num_missed + 1 if process is not None and await self._misses_beat() else 0
+            if process is not None and process is self._process and num_missed == MAX_MISSED_BEATS:
+                _log.warning("daemon hung", extra={"reason": f"no answer to {MAX_MISSED_BEATS} pings"})
+                process.kill()
+                num_missed = 0
+
+    async def _misses_beat(self) -> bool:
+        try:
+            with trio.fail_after(BEAT_TIMEOUT_S):
+                await self.client.ping()
+        except trio.TooSlowError:
+            return True
+        except PeerUnavailableError:
+            pass  # it has died, or is starting: others notice that
+        return False
 
     async def _bury(self, reason: str) -> None:
         """Clear away a run that ended, and wait before the next one."""

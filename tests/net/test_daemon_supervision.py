@@ -15,6 +15,7 @@ import trio
 from iota_p2p.network.daemon import DaemonHost, open_daemon_host
 from iota_p2p.network.daemon_binary import find_daemon
 from iota_p2p.network.daemon_config import DaemonConfig
+from iota_p2p.network.daemon_runs import BEAT_TIMEOUT_S, HEARTBEAT_S, MAX_MISSED_BEATS
 from iota_p2p.network.host import Host, HostStream
 from iota_p2p_crypto.errors import PeerUnavailableError, UserError
 from tests.net.daemons import ECHO, LOOPBACK, echo, identity, open_hosts
@@ -150,6 +151,26 @@ async def test_killed_daemon__breaks_the_streams_of_the_other_end() -> None:
             kill_daemon(one)
             with trio.fail_after(5):
                 await broken.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_stopped_daemon__noticed_killed_and_whole_again() -> None:
+    """It has not died: its socket still takes requests, which nobody will answer."""
+    async with open_hosts(2) as (one, two):
+        await one.handle(ECHO, echo)
+        await call(two, one)
+        old_pid = one.daemon_pid
+        assert old_pid is not None
+        os.kill(old_pid, signal.SIGSTOP)
+        await wait_until(lambda: "\nState:\tT" in Path(f"/proc/{old_pid}/status").read_text(encoding="ascii"))
+        with trio.fail_after(MAX_MISSED_BEATS * (HEARTBEAT_S + BEAT_TIMEOUT_S) + 5):
+            with pytest.raises(PeerUnavailableError):  # a request under way ends with an error
+                await one.connections()
+            await wait_until(lambda: one.daemon_pid not in {old_pid, None})
+            await wait_connected(one, two)
+            await call(two, one)
+        assert not alive(old_pid)
 
 
 async def test_daemon_that_keeps_dying__user_error_with_its_last_words(tmp_path: Path) -> None:
