@@ -49,6 +49,8 @@ class KeptStates:
         self._folder = folder
         self._kept: dict[_Key, Listing] = {}
         self._arriving: dict[Digest, _Arrival] = {}
+        for path in folder.glob("*.partial"):  # of a process that was killed
+            path.unlink(missing_ok=True)
         for path in sorted(folder.glob("stage-*.listing")):
             listing = read_listing(path, run_id)
             if listing is not None and path == self._path(_key(listing)):

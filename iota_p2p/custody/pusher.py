@@ -14,6 +14,7 @@ import trio
 
 from iota_p2p.custody.snapshots import SignedState, Snapshots
 from iota_p2p.network.streams import Request, Streams
+from iota_p2p.training.held_stage import HeldStage
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.errors import PeerUnavailableError, RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
@@ -28,11 +29,12 @@ PUSH_EVERY_S = 10.0
 # Of the uplink; activations and merges need the rest. 100 MB to three custodians over 4 Mbit/s take 40 minutes.
 LINK_SHARE = 0.25
 # A custodian that did not take a chunk in this time is passed over; 1 MiB over a home uplink takes 2 s.
-CHUNK_PATIENCE_S = 60.0
+CHUNK_PATIENCE_S = 20.0
 # The rest after a chunk, at most: a custodian's hiccup is not our link's.
 MAX_REST_S = 30.0
-# A custodian that failed or refused is asked again after this.
-RETRY_S = 10.0
+# One that refused is asked again soon, as its view may have been behind ours; one that hung or died after long.
+RETRY_REFUSED_S = 5.0
+RETRY_FAILED_S = 60.0
 
 _log = logging.getLogger(__name__)
 _FAILURES = (PeerUnavailableError, RefusedError, RemoteProtocolError, trio.TooSlowError)
@@ -40,12 +42,15 @@ _FAILURES = (PeerUnavailableError, RefusedError, RemoteProtocolError, trio.TooSl
 
 @dataclass(frozen=True, slots=True)
 class _Pushed:
-    """What a custodian has of a stage, and when it got it; or when it last did not take it."""
+    """What a custodian has of a stage, and since when.
+
+    `retry_s` is after how long to ask again one that did not take it; None if it did.
+    """
 
     epoch: int
     num_steps: int
     at_s: float
-    taken: bool
+    retry_s: float | None
 
 
 @dataclass(slots=True)
@@ -92,16 +97,15 @@ class Pusher:
         self._forget(stage, chosen)
         if pusher(run_id, stage, holders) != me:
             return ()
-        return [peer_id for peer_id in chosen if self._is_due(stage, peer_id, held.compute.num_steps)]
+        return [peer_id for peer_id in chosen if self._is_due(held, self._pushed.get((stage, peer_id)))]
 
-    def _is_due(self, stage: int, peer_id: PeerId, num_steps: int) -> bool:
-        last = self._pushed.get((stage, peer_id))
+    def _is_due(self, held: HeldStage, last: _Pushed | None) -> bool:
         if last is None:
             return True
         age_s = trio.current_time() - last.at_s
-        if not last.taken:
-            return age_s >= RETRY_S
-        return last.epoch < self.share.epoch or (age_s >= PUSH_EVERY_S and last.num_steps != num_steps)
+        if last.retry_s is not None:
+            return age_s >= last.retry_s
+        return last.epoch < held.epoch or (age_s >= PUSH_EVERY_S and last.num_steps != held.compute.num_steps)
 
     def _forget(self, stage: int, chosen: Sequence[PeerId]) -> None:
         """Forget those who are custodians no more: should they be again, they will say what they still have."""
@@ -117,16 +121,17 @@ class Pusher:
             return
         claims = state.listing.state
         for target in targets:
+            retry_s: float | None
             try:
                 num_bytes = await self._push_to(target, state)
             except _FAILURES as error:
                 reason = str(error) or "too slow"
                 _log.info("state not pushed", extra={"stage": stage, "peer": target, "reason": reason})
-                taken = False
+                retry_s = RETRY_REFUSED_S if isinstance(error, RefusedError) else RETRY_FAILED_S
             else:
-                taken = True
+                retry_s = None
                 self.on_push(stage, target, num_bytes)
-            self._pushed[stage, target] = _Pushed(claims.epoch, claims.num_steps, trio.current_time(), taken)
+            self._pushed[stage, target] = _Pushed(claims.epoch, claims.num_steps, trio.current_time(), retry_s)
 
     async def _push_to(self, target: PeerId, state: SignedState) -> int:
         """Bring a custodian what it lacks of a state; return how many bytes that was."""

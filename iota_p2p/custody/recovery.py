@@ -82,12 +82,12 @@ class Recovery:
         """Return the best state that anybody has of a stage that nobody serves; None if it is to begin anew."""
         began_s = self._served_s.get(stage, trio.current_time())
         own = await self.saved(stage)
-        state, kind = await self._kept_elsewhere(stage, own) or own, "custodians"
-        if state is own:
-            kind = "seed" if own is None else "own-disk"
+        better = await self._kept_elsewhere(stage, own)
+        state = better or own
+        kind: Kind = "custodians" if better else "own-disk" if own else "seed"
         if state is not None or stage in self._served_s:
             epoch, num_steps = (0, 0) if state is None else (state.epoch, state.num_steps)
-            recovered = Recovered(stage, kind, trio.current_time() - began_s, epoch, num_steps)  # type: ignore[arg-type] # one of the three
+            recovered = Recovered(stage, kind, trio.current_time() - began_s, epoch, num_steps)
             _log.info("stage recovered", extra={"stage": stage, "kind": kind, "num_steps": num_steps})
             self.on_recovered(recovered)
         return state

@@ -4,6 +4,7 @@ A state changes while it travels, so it is copied once and kept until nobody ask
 goes on meanwhile.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from math import floor
@@ -65,8 +66,12 @@ class StateSigner:
         """Return a state with our manifest of it, letting others run between any two chunks."""
         weights_bytes = self.bounds(state.stage).weights_bytes
         digests: list[Digest] = []
+        theta, before = hashlib.sha256(), len(state.checkpoint) - weights_bytes
         for chunk in cut(state.checkpoint, weights_bytes):
             digests.append(digest(chunk))
+            if before <= 0:
+                theta.update(chunk)
+            before -= len(chunk)
             await trio.lowlevel.checkpoint()
         now_s = self.clock()
         manifest = StateManifest(
@@ -80,7 +85,7 @@ class StateSigner:
             num_bytes=len(state.checkpoint),
             weights_bytes=weights_bytes,
             chunks_digest=digest(b"".join(digests)),
-            theta_digest=digest(memoryview(state.checkpoint)[len(state.checkpoint) - weights_bytes :]),
+            theta_digest=theta.digest(),
             certificate=state.certificate or NO_CERTIFICATE,
         )
         opened = open_signed(seal_message(manifest, self.identity), StateManifest)

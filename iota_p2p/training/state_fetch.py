@@ -5,6 +5,7 @@ besides, and the chunk comes from another. What came is kept, in memory for the 
 our next start.
 """
 
+import hashlib
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ import trio
 from iota_p2p.custody.fetch_journal import FetchJournal
 from iota_p2p.network.streams import Request, Streams
 from iota_p2p.training.stage_state import StageState, StateBounds
-from iota_p2p_crypto.digest import Digest, digest
+from iota_p2p_crypto.digest import Digest
 from iota_p2p_crypto.errors import MalformedError, PeerUnavailableError, RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.custody import ChunkRequest, StateAnswer, StateRequest
@@ -137,6 +138,7 @@ class StateFetch:
             await self.journal.begin(listing)
         await self._find_own(listing)
         await _ChunkFetch(self, listing, list(dict.fromkeys(sources))).run()
+        theta = await self._theta(listing)
         checkpoint = b"".join(self._chunks[name] for name in listing.digests)
         self._chunks.clear()  # a bad state is of no use to the next source
         if self.journal is not None:
@@ -145,10 +147,19 @@ class StateFetch:
         certificate = Digest(claims.certificate) if claims.is_certified else None
         state = StageState(self.stage, claims.epoch, claims.num_steps, checkpoint, certificate)
         with self.streams.ledger.charging(listing.manifest.signer):
-            if digest(memoryview(checkpoint)[len(checkpoint) - claims.weights_bytes :]) != claims.theta_digest:
+            if theta != claims.theta_digest:
                 raise MalformedError("state-theta", "expected the weights that the manifest names, got others")
             await self.check(state)
         return state
+
+    async def _theta(self, listing: Listing) -> bytes:
+        """Return the digest of the weights, letting others run between any two chunks."""
+        hasher, start = hashlib.sha256(), listing.state.num_bytes - listing.state.weights_bytes
+        for index, name in enumerate(listing.digests):
+            if listing.state.span(index)[0] >= start:
+                hasher.update(self._chunks[name])
+                await trio.lowlevel.checkpoint()
+        return hasher.digest()
 
     async def take(self, listing: Listing, index: int, chunk: bytes) -> None:
         """Keep a chunk that has been checked."""

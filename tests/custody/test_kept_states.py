@@ -168,15 +168,16 @@ def test_expired_state__is_not_offered(tmp_path: Path) -> None:
 
 
 def _damages(data: bytes) -> Iterator[bytes]:
-    """Yield a file damaged in every byte, cut at every length, and with something behind it."""
+    """Yield a file damaged in every byte, cut at many lengths, and with something behind it."""
     for index in range(len(data)):
         yield data[:index] + bytes([data[index] ^ (1 << index % 8)]) + data[index + 1 :]
-        yield data[:index]
+    for length in (*range(0, len(data), 7), len(data) - 1):
+        yield data[:length]
     yield data + b"\0"
 
 
 def test_damaged_chunk__is_set_aside_and_asked_for_again(tmp_path: Path) -> None:
-    """Any byte changed, cut at any length: never served, and the pusher's next offer finds it missing."""
+    """Any byte changed, or cut short: never served, and the pusher's next offer finds it missing."""
     kept, state = opened(tmp_path), signed()
     push(kept, state)
     path = tmp_path / "chunks" / f"{state.listing.digests[2].hex()}.chunk"
