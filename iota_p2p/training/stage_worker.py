@@ -45,8 +45,9 @@ _Call = tuple[Digest, int, PeerId]  # microbatch, stage, caller
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What we answered, and to which payload."""
+    """What we answered, and to what: the loss record in it holds this very chain."""
 
+    chain: tuple[bytes, ...]
     in_digest: Digest
     response: Response
 
@@ -107,7 +108,7 @@ class StageWorker:
         payload = bytes(request.payload)
         call = (header.microbatch.digest(self.share.terms.run_id), header.stage, caller)
         kept = self._answers.get(call)
-        if kept is not None and kept.in_digest == digest(payload):
+        if kept is not None and kept.chain == header.chain and kept.in_digest == digest(payload):
             return self._counted(caller, kept.response)
         # The attempt before may still be on its way out when its caller's next one comes in.
         reason = "busy" if call in self._open else self._reason_to_refuse(header.microbatch, header.stage)
@@ -124,25 +125,25 @@ class StageWorker:
             assert gradient is not None  # noqa: S101 - only stage 0 has nothing to send back, and nobody calls it
             self.share.payloads.add(self.share.epoch, gradient)
             answered = True
-            response = self._keep(call, work.in_digest, Response(worked.header.to_fields(), gradient))
+            response = Response(worked.header.to_fields(), gradient)
+            self._keep(call, _Answer(header.chain, work.in_digest, response))
             return self._counted(caller, response)
         except DivergedError:
             return self._refuse(header, "no-loss")
         finally:
             self._open.remove(call)
             if not answered:
-                self._seen.forget(work.chain[-1])  # it came to nothing: asking again is no replay
+                self._seen.forget(work.chain)  # it came to nothing: asking again is no replay
 
     def _counted(self, caller: PeerId, response: Response) -> Response:
         if caller != self.share.identity.peer_id:  # what we answer ourselves does not travel
             self.share.counts.gradient_bytes += len(response.payload)
         return response
 
-    def _keep(self, call: _Call, in_digest: Digest, response: Response) -> Response:
-        self._answers[call] = _Answer(in_digest, response)
+    def _keep(self, call: _Call, answer: _Answer) -> None:
+        self._answers[call] = answer
         if len(self._answers) > ANSWERS_KEPT:
             self._answers.popitem(last=False)
-        return response
 
     def _check_counter(self, microbatch: MicrobatchId) -> None:
         # [microbatch-counter] the data has such a microbatch

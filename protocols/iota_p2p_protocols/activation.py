@@ -9,12 +9,13 @@ Checks come in a fixed order, what is cheap before what is dear; each carries th
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from iota_p2p_crypto.digest import digest
+from iota_p2p_crypto.digest import Digest, digest
 from iota_p2p_crypto.domains import LOSS_RECORD
 from iota_p2p_crypto.envelope import MAX_OVERHEAD_BYTES, Verified
 from iota_p2p_crypto.identity import Identity, PeerId
@@ -33,9 +34,12 @@ from iota_p2p_protocols.receipt import (
 )
 from iota_p2p_protocols.refusal import MAX_REFUSAL_BYTES
 
-# Far more than the microbatches of one epoch through one stage; 13 MB. Beyond it the oldest are forgotten: most of
+# Far more than the microbatches of one epoch through one stage; 18 MB. Beyond it the oldest are forgotten: most of
 # those belong to epochs that are refused anyhow, and a replay costs one microbatch's work, no more.
 MAX_SEEN = 2**16
+# Answers that crossed their caller's giving up; two in a row are rare already. It bounds what a caller can make of one
+# microbatch by changing its own receipt.
+MAX_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,24 +128,45 @@ class Answered:
 
 
 class SeenReceipts:
-    """The forward receipts already worked on: a stage does not do the same request twice."""
+    """The requests already worked on, by their receipts: a stage does not do the same request twice.
+
+    An honest caller may come again with a microbatch that was answered: its own caller had given up on it while the
+    answer was on its way, and now asks once more, or through another replica. Then something in the chain differs.
+    """
 
     def __init__(self, limit: int = MAX_SEEN) -> None:
         self._limit = limit
-        self._seen: OrderedDict[tuple[bytes, int, PeerId], None] = OrderedDict()
+        self._seen: OrderedDict[tuple[bytes, int, PeerId], tuple[Digest, ...]] = OrderedDict()
 
-    def add(self, receipt: Verified[Receipt]) -> None:
-        """Note a receipt; raises StaleError if the same signer sent one of this microbatch and stage before."""
-        key = (receipt.payload.microbatch, receipt.payload.stage, receipt.signer)
-        if key in self._seen:
-            raise StaleError("activation-replay", f"expected a new microbatch from {receipt.signer}, got one again")
-        self._seen[key] = None
+    def add(self, chain: Sequence[Verified[Receipt]]) -> None:
+        """Note a request; raises StaleError if its last signer sent it before, or the microbatch too many times."""
+        key, name = _key(chain[-1]), _name(chain)
+        before = self._seen.get(key, ())
+        if name in before or len(before) == MAX_ATTEMPTS:
+            raise StaleError(
+                "activation-replay", f"expected a new request of {chain[-1].signer}, got one again after {len(before)}"
+            )
+        self._seen[key] = (*before, name)
         if len(self._seen) > self._limit:
             self._seen.popitem(last=False)
 
-    def forget(self, receipt: Verified[Receipt]) -> None:
-        """Take a receipt back whose request came to nothing, so that its signer may ask again."""
-        self._seen.pop((receipt.payload.microbatch, receipt.payload.stage, receipt.signer), None)
+    def forget(self, chain: Sequence[Verified[Receipt]]) -> None:
+        """Take a request back that came to nothing, so that its signer may ask again."""
+        key, name = _key(chain[-1]), _name(chain)
+        rest = tuple(other for other in self._seen.get(key, ()) if other != name)
+        if rest:
+            self._seen[key] = rest
+        else:
+            self._seen.pop(key, None)
+
+
+def _key(last: Verified[Receipt]) -> tuple[bytes, int, PeerId]:
+    return last.payload.microbatch, last.payload.stage, last.signer
+
+
+def _name(chain: Sequence[Verified[Receipt]]) -> Digest:
+    # Receipts do not name their signers: replicas with equal weights sign equal ones.
+    return digest(b"".join(receipt.signer.encode("ascii") + receipt.digest for receipt in chain))
 
 
 def receive_request(
@@ -174,7 +199,7 @@ def receive_request(
             "activation-source", f"expected stage 0 by {request.microbatch.source}, got {chain[0].signer}"
         )
     # [activation-replay] it did not send this before
-    seen.add(last)
+    seen.add(chain)
     return StageInput(request.microbatch, microbatch, request.stage, chain, in_digest)
 
 

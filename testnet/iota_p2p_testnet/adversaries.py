@@ -113,6 +113,17 @@ async def serve_wrong_chunks(peer: Peer, trainer: Trainer) -> None:
     await peer.network.streams.serve(STATE, answer)
 
 
+async def work_in_vain(peer: Peer, trainer: Trainer) -> None:
+    """Twist: do all the work of every microbatch, have it done behind us, and never answer."""
+
+    async def answer(caller: PeerId, request: Request) -> Response:
+        await trainer.worker.answer(caller, request)
+        await trio.sleep_forever()
+        return Response({})
+
+    await peer.network.streams.serve(ACTIVATION, answer)
+
+
 async def decline(peer: Peer, trainer: Trainer) -> None:
     """Twist: advertise a stage and refuse every microbatch as `busy`."""
 

@@ -8,6 +8,7 @@ from iota_p2p_crypto import canonical
 from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.identity import Identity
 from iota_p2p_protocols.activation import (
+    MAX_ATTEMPTS,
     ActivationRequest,
     ActivationResponse,
     Answered,
@@ -113,6 +114,27 @@ def test_receive_request__refuses_a_replay_but_not_another_callers_attempt() -> 
     receive_request(retry, activation(1), PEERS[5].peer_id, terms(4), seen)
 
 
+def test_receive_request__takes_a_microbatch_again_with_another_chain_but_not_for_ever() -> None:
+    """Its caller answered too late, or stood behind another replica, and did the stage again."""
+    seen = SeenReceipts()
+    for attempt in range(MAX_ATTEMPTS):
+        payload = f"a stage's attempt number {attempt}".encode()[-24:]
+        request = build_request(work_at(1), payload, PEERS[1]).header
+        receive_request(request, payload, PEERS[1].peer_id, terms(4), seen)
+        with pytest.raises(StaleError):
+            receive_request(request, payload, PEERS[1].peer_id, terms(4), seen)
+    with pytest.raises(StaleError):
+        receive_request(REQUEST, activation(1), PEERS[1].peer_id, terms(4), seen)
+
+
+def test_receive_request__tells_chains_apart_by_every_receipt() -> None:
+    """Two replicas of stage 1 with equal weights: what stage 2 signs is the same, what it stands on is not."""
+    seen = SeenReceipts()
+    for replica in (PEERS[1], PEERS[5]):
+        request = build_request(work_at(2, (PEERS[0], replica)), activation(2), PEERS[2]).header
+        receive_request(request, activation(2), PEERS[2].peer_id, terms(4), seen)
+
+
 def test_receive_request__notes_nothing_of_a_refused_request() -> None:
     seen = SeenReceipts()
     with pytest.raises(MalformedError):
@@ -122,13 +144,16 @@ def test_receive_request__notes_nothing_of_a_refused_request() -> None:
 
 def test_seen_receipts__are_bounded() -> None:
     seen = SeenReceipts(limit=2)
-    links = [work_at(1, counter=counter).chain[0] for counter in range(3)]
-    for link in links:
-        seen.add(link)
+    chains = [work_at(1, counter=counter).chain for counter in range(3)]
+    for chain in chains:
+        seen.add(chain)
     assert len(seen._seen) == 2
-    seen.add(links[0])  # forgotten, so taken again
+    seen.add(chains[0])  # forgotten, so taken again
     with pytest.raises(StaleError):
-        seen.add(links[2])
+        seen.add(chains[2])
+    for chain in chains:
+        seen.forget(chain)
+    assert not seen._seen
 
 
 @pytest.mark.parametrize("changes", [{"chain": ()}, {"stage": 0}, {"stage": 3}, {"stage": 64}, {"labels": b""}])

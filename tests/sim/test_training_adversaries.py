@@ -77,6 +77,21 @@ async def test_idler__passed_over_and_costs_no_microbatch(
         assert offences(swarm) == {}
 
 
+async def test_retry__behind_a_replica_of_equal_weights_is_no_replay(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Without inner steps replicas stay equal: stages 2 and 3 see the same bytes again, on another chain."""
+    spec = small_run(tmp_path, num_stages=4, microbatches_per_step=1 << 10)
+    async with open_training_swarm(1, spec, tmp_path) as swarm:
+        source = await swarm.start(0, pinned=(0,), costs=SLOW)
+        for stage in (1, 2, 3):
+            await swarm.start(stage, pinned=(stage,), costs=SLOW)
+        await swarm.start(LIAR + 1, pinned=(1,), costs=SLOW, twist=adversaries.work_in_vain)
+        await swarm.until(lambda: source.trainer.share.counts.completed > 40)
+        assert total(swarm, "retried") > 0
+        await drained(swarm)
+        assert total(swarm, "lost") == 0
+        assert offences(swarm) == {}
+
+
 @pytest.mark.parametrize(
     ("lie", "rule"),
     [

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from random import Random
+
+import trio
 
 from iota_p2p_protocols.microbatch import MicrobatchId
 from iota_p2p_testnet.training_swarm import Costs, Member, TrainingSwarm
@@ -44,8 +47,29 @@ def offences(swarm: TrainingSwarm) -> dict[int, dict[str, int]]:
     return charged
 
 
+async def kill_now_and_then(swarm: TrainingSwarm, seed: int, count: int) -> int:
+    """Kill peers at drawn moments, never one that holds a stage alone; every other comes back. Return how many."""
+    rng = Random(seed)  # noqa: S311 - repeatable, not secret
+    kills = 0
+    for attempt in range(count):
+        await trio.sleep(rng.uniform(0, 2.5))
+        able = [m for m in swarm.members.values() if all(len(swarm.holders(s)) > 1 for s in m.trainer.share.stages)]
+        if not able:
+            continue
+        victim = rng.choice(able)
+        pinned = victim.trainer.keeper.pinned
+        swarm.crash(victim)
+        kills += 1
+        if attempt % 2:
+            await trio.sleep(rng.uniform(0, 2.5))
+            await swarm.start(victim.number, pinned=pinned, costs=SLOW)
+    return kills
+
+
 async def drained(swarm: TrainingSwarm) -> None:
     """Start nothing new, and wait until everything under way is home."""
+    # A peer an epoch behind hears of the next from those who go on.
+    await swarm.until(lambda: len({member.trainer.share.epoch for member in swarm.members.values()}) == 1)
     for member in swarm.members.values():
         member.trainer.source.paused = True
     await swarm.until(lambda: total(swarm, "completed") + total(swarm, "lost") == total(swarm, "sent"), 600)
