@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import trio
@@ -29,6 +30,7 @@ from iota_p2p_protocols.ids import NO_RUN
 
 _log = logging.getLogger(__name__)
 
+TRAINING = "iota_p2p.training_process"
 ADDRESS_BOOK_NAME = "peers.json"
 REMEMBER_EVERY_S = 60.0
 # Views change in bursts; a person reads one line, not two hundred.
@@ -52,6 +54,7 @@ class PeerOptions:
     run_id: RunId | None = None
     memory_bytes: int | None = None
     threads: int | None = None
+    validate: bool = False
 
 
 async def run_peer(options: PeerOptions) -> None:
@@ -66,6 +69,8 @@ async def run_peer(options: PeerOptions) -> None:
         voice = Voice(as_json=options.as_json)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            if options.bootstrap or options.run_file is not None:
+                nursery.start_soon(_import_training)  # now: the daemon starts and others are asked meanwhile
             await _run(identity, options, book, voice)
 
 
@@ -127,15 +132,23 @@ async def _run(identity: Identity, options: PeerOptions, book: AddressBook, voic
                 voice.say("stopping", "leaving")
 
 
+async def _import_training() -> None:
+    """Import torch in a thread: it takes seconds, for which the main thread would be deaf."""
+    await trio.to_thread.run_sync(import_module, TRAINING, abandon_on_cancel=True)
+
+
 async def _train(peer: Peer, run: ChosenRun, options: PeerOptions, memory_bytes: int, voice: Voice) -> None:
-    """Train until cancelled; torch is imported here, after the daemon is up and others can see us."""
+    """Train until cancelled."""
+    await _import_training()  # waits for the one that began before
     import torch  # noqa: PLC0415 - two seconds that a peer without a run does not need
 
     from iota_p2p.training_process import TrainingProcess  # noqa: PLC0415 - the same
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    await TrainingProcess(peer, run.spec, options.home, voice, run.epoch, memory_bytes).run()
+    await TrainingProcess(
+        peer, run.spec, options.home, voice, run.epoch, memory_bytes, validates=options.validate
+    ).run()
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:

@@ -32,6 +32,8 @@ from iota_p2p_protocols.selection_plan import Choice, name_stages
 LOOK_EVERY_S = 1.0
 # Peers that start together meet within this time; who chose before would take everything and hand it over again.
 SETTLE_S = 2.0
+# Where every stage is served already, adverts of others that join now are worth no more than this: gossip takes less.
+SETTLE_SERVED_S = 0.3
 # How long work under way may take to finish before a stage is let go regardless.
 DRAIN_S = 30.0
 
@@ -75,7 +77,7 @@ class StageKeeper:
     async def run(self) -> None:
         """Keep choosing until cancelled."""
         self._advertise()
-        await trio.sleep(SETTLE_S)
+        await trio.sleep(SETTLE_SERVED_S if all(map(self._others_serving, range(len(self.needs)))) else SETTLE_S)
         while True:
             choice = self._choose()
             if choice.reason != self.reason:
