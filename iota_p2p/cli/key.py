@@ -1,12 +1,13 @@
-"""`iota-p2p key`: make an identity, and show whose it is."""
+"""`iota-p2p key`: make an identity, show whose it is, and say where it is paid."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from iota_p2p.home import key_path
+from iota_p2p.home import default_home, key_path
 from iota_p2p.key_store import create_key, load_key, peer_id_of_key, read_key_file
 from iota_p2p.passphrase import ask_new_passphrase, ask_passphrase, read_passphrase
 from iota_p2p_crypto.errors import UserError
@@ -83,3 +84,51 @@ def show(
         for name, value in fields.items():
             shown = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
             typer.echo(f"{name.replace('_', ' '):<12}{shown}")
+
+
+@app.command(name="payout")
+def payout(
+    run_id: Annotated[str, typer.Option("--run-id", metavar="HEX", help="The run in which it is to be paid.")],
+    out: Annotated[Path, typer.Option(help="Where to write the signed binding.")],
+    account: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The account's key.  [default: account.key in the home]")
+    ] = None,
+    new_account: Annotated[bool, typer.Option("--new-account", help="Make the account first.")] = False,
+    file: Annotated[
+        Path | None, typer.Option("--key", help="The key file.  [default: identity.pem in the home]")
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Bind an EVM account to the peer: each signs for the other. A later binding replaces an earlier one.
+
+    \b
+    Examples:
+      iota-p2p key payout --run-id 00...00 --new-account --out payout.env
+      iota-p2p key payout --run-id 00...00 --account wallet.key --out payout.env
+    """
+    from iota_p2p.cli.chain_access import need_extra
+
+    need_extra()
+
+    from iota_p2p.cli.inspect import parse_run_id
+    from iota_p2p.settlement import account as accounts
+    from iota_p2p.settlement.voting import seal_binding
+
+    run = parse_run_id(run_id)
+    identity = load_key(file or key_path(None), read_passphrase(passphrase_file) if passphrase_file else None)
+    path = account or default_home() / accounts.FILE_NAME
+    signer = accounts.create_account(path) if new_account else accounts.load_account(path)
+    # Milliseconds grow from one binding to the next, whatever else is lost.
+    envelope = seal_binding(identity, signer, run, int(time.time()), time.time_ns() // 1_000_000)
+    try:
+        out.write_bytes(envelope)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from error
+    fields = {"peer_id": identity.peer_id, "account": signer.address, "path": str(out)}
+    if as_json:
+        typer.echo(json.dumps(fields))
+    else:
+        typer.echo(f"peer id  {identity.peer_id}")
+        typer.echo(f"account  {signer.address} (key {path}: keep it secret, keep a copy)")
+        typer.echo(f"binding  {out}")

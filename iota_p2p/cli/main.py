@@ -13,7 +13,22 @@ from importlib.metadata import entry_points
 
 import typer
 
-from iota_p2p.cli import audit, doctor, exit_codes, generate, inspect, key, peer, peers, run
+from iota_p2p.cli import (
+    audit,
+    audit_chain,
+    chain,
+    claim,
+    doctor,
+    exit_codes,
+    export,
+    generate,
+    inspect,
+    key,
+    peer,
+    peers,
+    run,
+    settle,
+)
 from iota_p2p_crypto.errors import (
     IotaError,
     LocalProtocolError,
@@ -31,13 +46,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(audit.app, name="audit")
+audit.app.command(name="chain")(audit_chain.audit_chain_command)
+app.add_typer(chain.app, name="chain")
+app.add_typer(export.app, name="export")
 app.add_typer(key.app, name="key")
 app.add_typer(run.app, name="run")
+app.command(name="claim")(claim.claim)
 app.command(name="doctor")(doctor.doctor)
 app.command(name="generate")(generate.generate)
 app.command(name="inspect")(inspect.inspect)
 app.command(name="peer")(peer.peer)
 app.command(name="peers")(peers.peers)
+app.command(name="settle")(settle.settle)
 for _verb in sorted(entry_points(group="iota_p2p.verbs"), key=lambda verb: verb.name):
     app.command(name=_verb.name)(_verb.load())
 

@@ -147,16 +147,15 @@ class SettlementContract:
         Raises:
             UserError: if all are taken.
         """
-        for index in range(_MAX_SEATS):
-            if int(self._read("seat_holder", index), 16) == 0:
+        for index, holder in enumerate(self._read("holders")):
+            if not int(holder, 16):
                 return index
         raise UserError(f"all {_MAX_SEATS} seats are taken: wait until somebody leaves")
 
     def seats(self, epoch: int) -> dict[bytes, int]:
         """Return which account holds which seat in an epoch, of those that may still sign."""
         found: dict[bytes, int] = {}
-        for index in range(_MAX_SEATS):
-            holder = self._read("seat_holder", index)
+        for index, holder in enumerate(self._read("holders")):
             seat = self.seat(holder) if int(holder, 16) else None
             if seat is not None and seat.since <= epoch < seat.until:
                 found[to_canonical_address(holder)] = index
@@ -199,7 +198,7 @@ class SettlementContract:
 
     def num_seats_held(self) -> int:
         """Return how many bonds it holds: those who left and did not withdraw yet still have theirs in it."""
-        return sum(int(self._read("seat_holder", index), 16) != 0 for index in range(_MAX_SEATS))
+        return sum(int(holder, 16) != 0 for holder in self._read("holders"))
 
     def settled_events(self) -> list[SettledEvent]:
         """Return every settlement it logged, in order; a voided one stays in the log."""

@@ -278,6 +278,14 @@ def chain_id_of(w3: Web3) -> int:
         raise RpcUnavailableError(f"the RPC does not answer: {error}") from error
 
 
+def genesis_of(w3: Web3) -> bytes:
+    """Return the hash of the chain's first block, by which journals tell chains apart."""
+    try:
+        return bytes(w3.eth.get_block(0)["hash"])
+    except OUTAGES as error:
+        raise RpcUnavailableError(f"the RPC does not answer: {error}") from error
+
+
 def refusal_of(error: ContractLogicError) -> ContractRefusalError:
     """Return a contract's refusal with its rule; the text is bounded, for an RPC may say anything."""
     rule = (error.message or "no-reason").removeprefix("execution reverted: ").strip()[:64]

@@ -102,7 +102,7 @@ checkpoints: public(HashMap[uint256, uint256])
 num_checkpoints: public(uint256)
 # held:1 | seat:8 | since:48 | until:48 | withdraw_at:48; zero if not a validator
 _validators: HashMap[address, uint256]
-seat_holder: public(address[MAX_SEATS])
+_holders: address[MAX_SEATS]
 roots: public(HashMap[uint256, bytes32])
 # remaining:112 (wei unclaimed) | deadline:48 | quorum:8 | count:8 | round:8 | signers:64 (bitmap of seats)
 _epochs: HashMap[uint256, uint256]
@@ -141,11 +141,11 @@ def register(seat: uint256, peer_key: bytes32):
     @param peer_key The Ed25519 key of the validator's peer id; that both belong together is proven off the chain.
     """
     assert seat < MAX_SEATS, "seat-range"
-    assert self.seat_holder[seat] == empty(address), "seat-taken"
+    assert self._holders[seat] == empty(address), "seat-taken"
     assert self._validators[msg.sender] == 0, "registered-already"
     assert msg.value == BOND, "bond-amount"
     since: uint256 = self._change_seats(True)
-    self.seat_holder[seat] = msg.sender
+    self._holders[seat] = msg.sender
     self._validators[msg.sender] = 1 | seat << 1 | since << 9 | NEVER << 57
     log Registered(validator=msg.sender, peer_key=peer_key, seat=seat, since=since)
 
@@ -298,6 +298,13 @@ def validator(account: address) -> (bool, uint256, uint256, uint256, uint256):
 
 @external
 @view
+def holders() -> address[MAX_SEATS]:
+    """@return Who holds each seat, those who left but have not withdrawn among them; zero where it is free."""
+    return self._holders
+
+
+@external
+@view
 def epoch_state(epoch: uint256) -> (bytes32, uint256, uint256, uint256, uint256):
     """@return The root (zero if not settled), wei unclaimed, when claims begin, round, and the bitmap of signers."""
     word: uint256 = self._epochs[epoch]
@@ -406,7 +413,7 @@ def _add_to_pot(amount: uint256):
 @internal
 def _forget(validator: address, word: uint256):
     self._validators[validator] = 0
-    self.seat_holder[word >> 1 & 255] = empty(address)
+    self._holders[word >> 1 & 255] = empty(address)
 
 
 @internal
