@@ -1,6 +1,7 @@
 """A room of members that make a roster: their machines, and letters that come late, twice, or never."""
 
 import heapq
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -51,6 +52,7 @@ class Room:
         meetings: the honest members' state.
         heard_by_liars: letters that went to somebody without a machine: (when, to, from, letter).
         faults: what honest members accuse others with.
+        signed: what the honest have signed of each attempt; more than one roster would convict them.
         dead: who does and hears nothing any more.
         num_letters: sent so far.
         now_s: what time it is.
@@ -62,6 +64,7 @@ class Room:
     meetings: dict[PeerId, Meeting] = field(default_factory=dict)
     heard_by_liars: list[tuple[float, PeerId, PeerId, Send]] = field(default_factory=list)
     faults: set[bytes] = field(default_factory=set)
+    signed: dict[tuple[PeerId, str, int], set[bytes]] = field(default_factory=lambda: defaultdict(set))
     dead: set[PeerId] = field(default_factory=set)
     num_letters: int = 0
     now_s: float = 0.0
@@ -146,6 +149,12 @@ class Room:
     def _all_settled(self) -> bool:
         return all(outcome is not None for outcome in self.outcomes().values())
 
+    def _note(self, me: PeerId, said: Event) -> None:
+        if isinstance(said, Countersigned | Proposed):
+            roster = said.roster if isinstance(said, Countersigned) else said.proposal.roster
+            if me in roster.signers:
+                self.signed[me, roster.payload.convener, roster.payload.attempt].add(roster.digest)
+
     def _put(self, at_s: float, to: PeerId, what: Event | tuple[PeerId, Send]) -> None:
         heapq.heappush(self._due, (at_s, next(self._order), to, what))
 
@@ -154,6 +163,7 @@ class Room:
         self.meetings[me], effects = after
         for effect in effects:
             if isinstance(effect, Send):
+                self._note(me, self.opened(effect, me))
                 self.send(me, effect)
             elif isinstance(effect, Accuse):
                 self.faults.add(effect.fault)

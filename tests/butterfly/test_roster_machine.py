@@ -106,6 +106,7 @@ def test_members__never_contradict_each_other_or_themselves_when_letters_are_los
         room.kill(peers[seed % num_peers].peer_id)
     room.run(120)
     assert not room.faults
+    assert all(len(rosters) == 1 for rosters in room.signed.values())
     by_attempt: dict[tuple[str, int], Roster] = {}
     for meeting in room.meetings.values():
         if meeting.certificate is not None:
@@ -274,7 +275,7 @@ def check_liars(seed: int, num_liars: int) -> None:
     for number in (0, 2):
         some = [peer for peer in honest if rng.random() < 0.5]
         cabal.propose(cabal.rosters[number], some)
-        cabal.propose(cabal.rosters[number + 1], [peer for peer in honest if peer not in some])
+        cabal.propose(cabal.rosters[number + 1], [peer for peer in honest if peer not in some or rng.random() < 0.3])
     for _ in range(40):
         room.run(room.now_s + 0.1)
         cabal.listen()
@@ -285,6 +286,7 @@ def check_liars(seed: int, num_liars: int) -> None:
     assert len(set(room.outcomes().values())) == 1
     assert None not in room.outcomes().values()
     assert {verify_fault(fault).liar for fault in room.faults} <= set(ids(liars))
+    assert all(len(rosters) == 1 for rosters in room.signed.values())
 
 
 def strays(room: Room) -> None:
