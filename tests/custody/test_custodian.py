@@ -11,9 +11,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from iota_p2p.custody import pusher as pusher_module
 from iota_p2p.custody.custodian import Custodian
 from iota_p2p.custody.kept_states import KeptStates
-from iota_p2p.custody.pusher import LINK_SHARE, Pusher
+from iota_p2p.custody.pusher import Pusher
 from iota_p2p.custody.snapshots import SignedState, Snapshots
 from iota_p2p.network.link import LinkModel
 from iota_p2p.network.streams import Request, Response
@@ -170,16 +171,22 @@ async def test_custodian__that_wants_nonsense_is_passed_over(
         assert charged == set() if error is PeerUnavailableError else charged <= {"wanted-length", "wanted-order"}
 
 
-async def test_pusher__is_busy_for_its_share_of_the_time(autojump_clock: MockClock, tmp_path: Path) -> None:
-    """Whatever the link is: at a rate of 1 kB/s the state of 1.2 kB takes some five seconds instead of one."""
+async def test_pusher__rests_after_every_chunk_in_proportion_to_what_it_took(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the link is: a quarter of the time makes a push last almost four times as long."""
     for bytes_per_s in (1000, 10_000):
         link = LinkModel(latency_s=0.001, jitter_s=0, up_bytes_per_s=bytes_per_s)
-        async with nodes(2, link) as (holder, keeper):
-            await keeping(keeper, [holder, keeper], tmp_path / str(bytes_per_s), {holder.peer_id})
-            state = await holder.signed(state_of(0))
-            began_s = trio.current_time()
-            await pusher_of(holder)._push_to(keeper.peer_id, state)
-            assert trio.current_time() - began_s > NUM_BYTES / bytes_per_s / LINK_SHARE
+        took_s = []
+        for share in (1.0, 0.25):
+            monkeypatch.setattr(pusher_module, "LINK_SHARE", share)
+            async with nodes(2, link) as (holder, keeper):
+                await keeping(keeper, [holder, keeper], tmp_path / f"{bytes_per_s} {share}", {holder.peer_id})
+                state = await holder.signed(state_of(0))
+                began_s = trio.current_time()
+                await pusher_of(holder)._push_to(keeper.peer_id, state)
+                took_s.append(trio.current_time() - began_s)
+        assert 2 < took_s[1] / took_s[0] < 4
 
 
 @pytest.mark.parametrize("more", [{"more": 1}, {"index": 1}, {"manifest": b""}, {"manifest": bytes(10_000)}])
