@@ -4,6 +4,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 import trio
@@ -11,9 +12,10 @@ from trio.testing import MockClock
 
 from iota_p2p.custody import snapshots
 from iota_p2p.custody.fetch_journal import FetchJournal
-from iota_p2p.custody.snapshots import IDLE_S, SHARE_S, SignedState, Snapshots, TakeState
+from iota_p2p.custody.snapshots import IDLE_S, SHARE_S, SignedState, Snapshots, StateSigner, TakeState
+from iota_p2p.network.link import LinkModel
 from iota_p2p.network.streams import Request, Response
-from iota_p2p.training.stage_state import StageState
+from iota_p2p.training.stage_state import StageState, StateBounds
 from iota_p2p.training.state_fetch import StateProgress
 from iota_p2p.training.state_transfer import StateServer
 from iota_p2p_crypto.digest import Digest
@@ -202,6 +204,27 @@ async def test_chunks__come_from_all_who_have_them(autojump_clock: MockClock) ->
         assert await us.fetching().run([first.peer_id, second.peer_id]) == ours
     assert served[second.peer_id] >= 2, "of the four chunks of the weights"
     assert served[first.peer_id] + served[second.peer_id] == 13
+
+
+async def test_chunks__from_three_sources_come_in_a_third_of_the_time(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each source's uplink is the bottleneck, as at home."""
+    monkeypatch.setattr(state_manifest, "CHUNK_BYTES", 10_000)
+    big = StateBounds(1_000_000, 300_000)
+    state = StageState(STAGE, 6, 60, Random(0).randbytes(big.max_bytes))  # noqa: S311
+    took_s = []
+    for num_sources in (1, 3):
+        async with nodes(4, LinkModel(latency_s=0.01, jitter_s=0, up_bytes_per_s=100_000)) as (us, *sources):
+            signed = await StateSigner(sources[0].identity, RUN, lambda _: big, virtual_clock).sign(state)
+            for node in sources:
+                await keep(node, signed)
+            began_s = trio.current_time()
+            fetch = us.fetching(bounds=big)
+            assert await fetch.fetch(signed.listing, [node.peer_id for node in sources[:num_sources]]) == state
+            took_s.append(trio.current_time() - began_s)
+    assert took_s[0] == pytest.approx(10, rel=0.1)
+    assert took_s[1] == pytest.approx(took_s[0] / 3, rel=0.1)
 
 
 async def test_chunks__go_on_coming_when_any_source_dies(autojump_clock: MockClock) -> None:
