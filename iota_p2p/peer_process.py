@@ -54,6 +54,7 @@ class PeerOptions:
     run_id: RunId | None = None
     memory_bytes: int | None = None
     threads: int | None = None
+    validate: bool = False
 
 
 async def run_peer(options: PeerOptions) -> None:
@@ -145,7 +146,9 @@ async def _train(peer: Peer, run: ChosenRun, options: PeerOptions, memory_bytes:
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    await TrainingProcess(peer, run.spec, options.home, voice, run.epoch, memory_bytes).run()
+    await TrainingProcess(
+        peer, run.spec, options.home, voice, run.epoch, memory_bytes, validates=options.validate
+    ).run()
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:

@@ -1,6 +1,7 @@
 """Training inside a peer's process: from a run's spec to a trainer at work, and what is told of it."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,9 @@ import torch
 import trio
 
 from iota_p2p.custody.recovery import Recovered
+from iota_p2p.ledger.ledger import FILE_NAME as LEDGER_NAME
+from iota_p2p.ledger.ledger import open_ledger
+from iota_p2p.membership.announcer import SOFTWARE
 from iota_p2p.peer import Peer
 from iota_p2p.run.exchange import serve_run
 from iota_p2p.run.run_files import SHARDS_NAME
@@ -20,8 +24,13 @@ from iota_p2p.training.lane import Priority, ThreadLane
 from iota_p2p.training.speed import measure_speed
 from iota_p2p.training.state_files import StateFiles
 from iota_p2p.training.trainer import Trainer, TrainerConfig, open_trainer
+from iota_p2p.validation.rules import scoring_rules
+from iota_p2p.validation.validation import ValidationConfig, open_validation
 from iota_p2p.voice import Voice
 from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.scoring.fast_checks import PPM
+from iota_p2p_protocols.scoring.result import CertifiedResult
+from iota_p2p_protocols.scoring.score_record import ScoreRecord
 
 STATUS_EVERY_S = 1.0
 
@@ -37,6 +46,7 @@ class TrainingProcess:
         voice: tells the user.
         epoch: in which the network is, as far as the peer that gave us the spec knew.
         memory_bytes: what we give to the run.
+        validates: whether we offer ourselves as a validator, where the run has any.
     """
 
     peer: Peer
@@ -45,6 +55,7 @@ class TrainingProcess:
     voice: Voice
     epoch: int
     memory_bytes: int
+    validates: bool = False
     _trainer: Trainer | None = None
     _told_s: float = 0.0
 
@@ -71,10 +82,34 @@ class TrainingProcess:
             self._trainer = trainer
             trainer.keeper.on_change = self._report_stage
             trainer.custody.recovery.on_recovered = self._report_recovery
-            while True:
-                await trio.sleep(STATUS_EVERY_S)
-                status = status_of(self.peer, trainer)
-                self.voice.say("status", _in_words(status), **status)
+            async with self._validating(trainer):
+                await self._report_status(trainer)
+
+    async def _report_status(self, trainer: Trainer) -> None:
+        while True:
+            await trio.sleep(STATUS_EVERY_S)
+            status = status_of(self.peer, trainer)
+            self.voice.say("status", _in_words(status), **status)
+
+    @asynccontextmanager
+    async def _validating(self, trainer: Trainer) -> AsyncIterator[None]:
+        """Take part in scoring, if the run has any."""
+        if self.spec.validation is None:
+            yield
+            return
+        with open_ledger(self.home / LEDGER_NAME) as ledger:
+            config = ValidationConfig(
+                rules=scoring_rules(self.spec.validation, trainer.figures),
+                ledger=ledger,
+                step_s=self.spec.validation.step_ms / 1000,
+                stake=int(self.validates),
+                from_start=self.epoch == 0,
+                software=SOFTWARE,
+            )
+            async with open_validation(self.peer, trainer.share, config) as validation:
+                validation.validator.on_record = self._report_scores
+                validation.validator.on_result = self._report_result
+                yield
 
     def _epoch_now(self) -> int:
         return self.epoch if self._trainer is None else self._trainer.share.epoch
@@ -93,6 +128,24 @@ class TrainingProcess:
 
     def _report_stage(self, what: str) -> None:
         self.voice.say("stage", f"stage    {what}", what=what)
+
+    def _report_scores(self, record: ScoreRecord) -> None:
+        scores = {row.peer_id: row.score.score for row in record.rows}
+        faulted = {
+            row.peer_id: row.score.reason
+            for row in record.rows
+            if row.findings.work and 2 * row.score.quality_ppm < PPM
+        }
+        text = f"scores   epoch {record.epoch}: {len(scores)} peers scored, {len(faulted)} at less than half"
+        self.voice.say("scores", text, epoch=record.epoch, scores=scores, flagged=faulted)
+
+    def _report_result(self, certified: CertifiedResult) -> None:
+        result = certified.payload
+        payouts = {peer_id: share for peer_id, _, share in result.payouts}
+        text = f"result   epoch {result.epoch}: {len(certified.validators)} validators agree on {len(payouts)} payouts"
+        self.voice.say(
+            "result", text, epoch=result.epoch, validators=certified.validators, payouts=payouts, pot=result.pot
+        )
 
     def _report_recovery(self, recovered: Recovered) -> None:
         text = f"stage    recovered stage {recovered.stage} from {recovered.kind} at step {recovered.num_steps}"

@@ -41,6 +41,9 @@ def peer(
         int | None, typer.Option(metavar="MIB", min=1, help="Memory to give to the run.  [default: all there is]")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads to train with.")] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Offer to score others' work, where the run has validators.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per event.")] = False,
 ) -> None:
     """Run a peer until Ctrl-C; without --bootstrap it is the first of a network.
@@ -75,6 +78,7 @@ def peer(
         run_id=None if run_id is None else RunId(parse_run_id(run_id)),
         memory_bytes=None if memory is None else memory * 2**20,
         threads=threads,
+        validate=validate,
     )
     trio.run(run_peer, options)
     raise typer.Exit(exit_codes.INTERRUPTED)

@@ -206,6 +206,28 @@ class MergeSpec(Section):
         return self
 
 
+class ValidationSpec(Section):
+    """How work is scored (protocols/spec/scores.md).
+
+    A run without this section elects nobody, and nobody scores it.
+
+    Attributes:
+        seats: how many validators an epoch wants.
+        pot: units that an epoch pays out.
+        step_ms: between the steps that follow an epoch's close; five of them must fit into an epoch.
+        clasp_tolerance_ppm: harm that nobody is blamed for, of the mean loss.
+        clasp_ruin_ppm: harm from which on nothing is paid.
+        least_records: fewer records say nothing about a peer's harm.
+    """
+
+    seats: Annotated[int, Field(gt=0, le=64)] = 16
+    pot: Annotated[int, Field(ge=0, le=1 << 60)] = 1_000_000
+    step_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 2000
+    clasp_tolerance_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 5_000
+    clasp_ruin_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 20_000
+    least_records: Count = 8
+
+
 class ShardRef(Section):
     """A content-addressed file of tokens: the SHA-256 of its bytes in hex, and how many tokens it holds."""
 
@@ -244,6 +266,7 @@ class RunPlan(Section):
     optimizer: OptimizerSpec = OptimizerSpec()
     epoch: EpochSpec
     merge: MergeSpec | None = None
+    validation: ValidationSpec | None = None
 
     def with_data(self, data: DataSpec, *, seed: int) -> "RunSpec":
         """Return the spec of this plan on this data, with initial weights drawn from `seed`."""

@@ -9,9 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Literal
 
-from iota_p2p_testnet.events import Address, BoundaryStatus, Note, PeerEvent, Recovered, StageStatus, Starting, Status
+from iota_p2p_testnet.events import (
+    Address,
+    BoundaryStatus,
+    Note,
+    PeerEvent,
+    Recovered,
+    Result,
+    Scores,
+    StageStatus,
+    Starting,
+    Status,
+)
 from iota_p2p_testnet.history import History, Recovery
 from iota_p2p_testnet.outages import Outages
+from iota_p2p_testnet.scoreboard import Scoreboard
 
 State = Literal["waiting", "starting", "running", "killed", "ended", "stopped"]
 # Happenings kept for views that look late; a chaotic hour has fewer.
@@ -111,6 +123,7 @@ class Board:
     num_happenings: int = 0
     recoveries: list[Recovery] = field(default_factory=list)
     outages: Outages = field(default_factory=Outages)
+    scoreboard: Scoreboard = field(default_factory=Scoreboard)
     unexpected_ends: int = 0
     epoch: int = 0
     boundary: BoundaryStatus | None = None
@@ -192,8 +205,15 @@ class Board:
                 self.outages.recovered(event.stage, event.kind, event.num_steps)
                 source = f"stage {event.stage} from {event.kind} at step {event.num_steps}"
                 self.say(now_s, f"peer {number} recovered {source}")
+            case Scores() | Result():
+                self._apply_scores(row, event, now_s)
             case Note():
                 pass  # it is in the peer's log
+
+    def name_of(self, peer_id: str) -> str:
+        """Name a peer for people: its number, or its id if it is none of ours."""
+        numbers = [row.number for row in self.rows.values() if row.peer_id == peer_id]
+        return f"peer {numbers[0]}" if numbers else peer_id
 
     def tick(self, now_s: float) -> None:
         """Take a sample of the training; call it about once per second."""
@@ -201,6 +221,16 @@ class Board:
         self.history.tick(now_s, tokens)
         for recovery in self.recoveries:
             recovery.tick(now_s, tokens)
+
+    def _apply_scores(self, row: PeerRow, event: Scores | Result, now_s: float) -> None:
+        if isinstance(event, Scores):
+            self.scoreboard.score(row.peer_id, event)
+            for peer_id, reason in event.flagged.items():
+                name = self.name_of(peer_id)
+                self.say(now_s, f"peer {row.number} scored {name} down in epoch {event.epoch}: {reason}")
+        elif self.scoreboard.certify(event):
+            votes, paid = len(event.validators), len(event.payouts)
+            self.say(now_s, f"epoch {event.epoch}: {votes} validators certify payouts to {paid} peers")
 
     def _apply_status(self, row: PeerRow, status: Status, now_s: float) -> None:
         before, row.status = row.status, status

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 # A status is below 2 kB even with all stages of a large run; a line without end must not fill our memory.
 MAX_LINE_BYTES = 256 * 1024
+_MAX_PEERS = 1000  # rows of a score record
 _MAX_TEXT = 300  # of a line that is shown as it is
 
 Total = Annotated[int, Field(ge=0)]
@@ -91,18 +92,37 @@ class Recovered(_Said):
     num_steps: Total
 
 
+class Scores(_Said):
+    """A validator has signed its record of an epoch: scores by peer, and what pulled some below half."""
+
+    epoch: Total
+    scores: dict[str, Total] = Field(max_length=_MAX_PEERS)
+    flagged: dict[str, str] = Field(max_length=_MAX_PEERS)
+
+
+class Result(_Said):
+    """A quorum has certified an epoch's result: who voted for it, and what everybody is paid."""
+
+    epoch: Total
+    validators: tuple[str, ...] = Field(max_length=_MAX_PEERS)
+    payouts: dict[str, Total] = Field(max_length=_MAX_PEERS)
+    pot: Total
+
+
 class Note(_Said):
     """Anything else, for the log: a joined peer, a failure to join, a line we cannot read."""
 
     text: str
 
 
-PeerEvent = Status | Starting | Address | Recovered | Note
-_KINDS: dict[str, type[Status | Starting | Address | Recovered]] = {
+PeerEvent = Status | Starting | Address | Recovered | Scores | Result | Note
+_KINDS: dict[str, type[Status | Starting | Address | Recovered | Scores | Result]] = {
     "status": Status,
     "starting": Starting,
     "address": Address,
     "recovered": Recovered,
+    "scores": Scores,
+    "result": Result,
 }
 
 

@@ -84,6 +84,7 @@ def command_line(start: PeerStart) -> list[str]:
         "/ip4/127.0.0.1/tcp/0",
         "--threads",
         "1",
+        "--validate",
     ]
     for address in start.bootstrap:
         words += ["--bootstrap", address]

@@ -46,6 +46,7 @@ def standing(board: Board) -> str:
         *sizes,
         f"{totals.retried} retried",
         f"{totals.lost} lost",
+        f"{len(board.scoreboard.results)} epochs certified",
         f"waiting: {waiting(board)}",
     )
     return " | ".join(parts)

@@ -34,6 +34,7 @@ def summarize(board: Board) -> dict[str, Any]:
         "microbatches": {name: getattr(totals, name) for name in ("sent", "completed", "retried", "lost")},
         "kills": [_kill(recovery) for recovery in board.recoveries],
         "recoveries": [_recovery(outage) for outage in board.outages.all],
+        **board.scoreboard.to_summary(),
         "unexpected_ends": board.unexpected_ends,
         "restarts": sum(max(0, row.lives - 1) for row in board.rows.values()),
     }

@@ -6,6 +6,7 @@ from iota_p2p_testnet.board import Board, PeerRow
 
 _STEP = 1000
 _SHOWN_RECOVERIES = 4
+_SHOWN_PAYOUTS = 16  # more do not fit a line
 
 
 def size(num_bytes: float) -> str:
@@ -52,3 +53,13 @@ def waiting_for(row: PeerRow) -> str:
     if row.status is None:
         return "its run"
     return row.status.waiting_for or ""
+
+
+def payouts(board: Board) -> str:
+    """Return how the last certified epoch paid its peers, in shares of the pot."""
+    last = board.scoreboard.last
+    if last is None or not last.pot:
+        return "no epoch certified yet"
+    shares = sorted((board.name_of(peer_id).removeprefix("peer "), share) for peer_id, share in last.payouts.items())
+    each = "  ".join(f"{name}: {100 * share / last.pot:.0f} %" for name, share in shares[:_SHOWN_PAYOUTS])
+    return f"epoch {last.epoch}, {len(last.validators)} votes   {each}"

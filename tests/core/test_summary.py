@@ -52,6 +52,10 @@ def test_summarize__has_what_scripts_rely_on() -> None:
             {"peer": 1, "at_s": 12.0, "tokens_per_s_before": 1000.0, "serving_again_s": None, "recovered_s": None}
         ],
         "recoveries": [],
+        "scores": [],
+        "flagged": [],
+        "elections": [],
+        "results": [],
         "unexpected_ends": 0,
         "restarts": 0,
     }
