@@ -101,8 +101,8 @@ def reduce(name: str, blocks: Sequence[bytes | None], samples: Sequence[int], co
     norms = {i: sqrt(pairwise([value * value for value in row])) for i, row in rows.items()}
     limit = sorted(norms.values())[(len(norms) - 1) // 2] if norms else 0.0
     scales = {i: limit / norm if norm > limit else 1.0 for i, norm in norms.items()}
-    together = weighted_sum(rows, dict.fromkeys(rows, 1), scales, count)
-    rows = {i: row for i, row in rows.items() if pairwise([x * y for x, y in zip(row, together, strict=True)]) >= 0}
+    lost = astray(rows, norms, scales, count)
+    rows = {i: row for i, row in rows.items() if i not in lost}
     total = weighted_sum(rows, dict(enumerate(weights)), scales, count)
     weight = float(sum(weights[i] for i in rows)) or 1.0
     return encode("int8" if name == "top-k" else name, [f32(value / weight) for value in total])
@@ -116,3 +116,19 @@ def weighted_sum(
         factor = float(weights[i]) * scales[i]
         total = [old + value * factor for old, value in zip(total, row, strict=True)]
     return total
+
+
+def astray(rows: dict[int, list[float]], norms: dict[int, float], scales: dict[int, float], count: int) -> set[int]:
+    if len(rows) < 3:
+        return set()
+    total = weighted_sum(rows, dict.fromkeys(rows, 1), scales, count)
+    square = pairwise([x * x for x in total])
+    cosines = {}
+    for i, row in rows.items():
+        length = norms[i] * scales[i]
+        along = pairwise([x * y for x, y in zip(row, total, strict=True)]) * scales[i]
+        rest = square - 2 * along + length * length
+        told = length > 0 and rest > square * 2.0**-40
+        cosines[i] = (along - length * length) / (length * sqrt(rest)) if told else 0.0
+    median = sorted(cosines.values())[(len(cosines) - 1) // 2]
+    return {i for i, cosine in cosines.items() if median > 0.2 and cosine < median * 0.5}
