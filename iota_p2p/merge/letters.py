@@ -80,7 +80,11 @@ class Letters:
         self._from[sender] += 1
         self._known.add(name)
         self._unread.append(Letter(sender, what, data))
+        self._wake()
+
+    def _wake(self) -> None:
         self._arrived.set()
+        self._arrived = trio.Event()
 
     def read(self, *kinds: What) -> Sequence[Letter]:
         """Return the unread letters of some kinds; others stay."""
@@ -90,7 +94,6 @@ class Letters:
 
     async def more(self, until_s: float) -> bool:
         """Wait for another letter until a time; return whether one came."""
-        self._arrived = trio.Event()
         with trio.move_on_at(until_s) as scope:
             await self._arrived.wait()
         return not scope.cancelled_caught
@@ -115,7 +118,7 @@ class Letters:
             except RefusedError as error:
                 if error.reason == "merged":
                     self.over = True
-                    self._arrived.set()
+                    self._wake()
                 if error.reason != "not-yet":
                     return
             except RemoteProtocolError:  # it has been charged

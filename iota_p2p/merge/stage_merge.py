@@ -18,11 +18,11 @@ import trio
 
 from iota_p2p.merge.base_fetch import BaseFetch, best_base
 from iota_p2p.merge.letters import Letters
-from iota_p2p.merge.meeting import Meeting
+from iota_p2p.merge.meeting import MeetingTask
 from iota_p2p.merge.memory import KnownBase, MergeMemory, vector_digest
 from iota_p2p.merge.outer_step import OuterState, Vector, outer_step
 from iota_p2p.merge.record import How, MergeRecord, record_of
-from iota_p2p.merge.reduction import reduce_round
+from iota_p2p.merge.reduction import Reduction, reduce_round
 from iota_p2p.merge.round import Committed, Contributor, Means, Round, commit
 from iota_p2p.run.data import epoch_seed
 from iota_p2p.run.spec import MergeSpec
@@ -41,6 +41,8 @@ from iota_p2p_protocols.message import open_signed, seal_message
 # its next contribution's base.
 CATCH_UP_S = 5.0
 ASK_EVERY_S = 0.2
+# The machine gives up by itself after some rounds of conveners; in a large stage of silent ones that is too long.
+MEETING_S = 20.0
 LIFETIME_S = 3600
 
 _log = logging.getLogger(__name__)
@@ -155,13 +157,10 @@ class StageMerge:
             if not work.samples or not bool(np.isfinite(gradient_W).all()):
                 return None
             committed = await self.means.beside(partial(self._commit, gradient_W))
-            certificate = await self._meet(work, committed)
-            if certificate is None or self.means.identity.peer_id not in certificate.members:
+            outcome = await self._agree(work, committed)
+            if outcome is None:
                 return None
-            round_ = self._round(certificate, committed)
-            reduction = await reduce_round(self.means, round_, self.letters, self.memory)
-            if not reduction.here:
-                return None
+            round_, reduction = outcome
             step = partial(outer_step, held.base, reduction.gradient_W, self.spec, held.epoch)
             state = await self.means.beside(step)
             held.residual_W = committed.residual_W
@@ -172,11 +171,12 @@ class StageMerge:
     def _commit(self, gradient_W: Vector) -> Committed:
         return commit(gradient_W, CODECS[self.spec.codec], self.held.residual_W)
 
-    async def _meet(self, work: EpochWork, committed: Committed) -> RosterCertificate | None:
+    async def _agree(self, work: EpochWork, committed: Committed) -> tuple[Round, Reduction] | None:
+        """Come to a roster and to its mean; None if we are left out or something is missing."""
         contribution = self._contribution(work, committed)
         self.memory.keep_committed(self.held.index, self.held.epoch, contribution.digest, committed)
         self.announce(contribution)
-        meeting = Meeting(
+        meeting = MeetingTask(
             means=self.means,
             letters=self.letters,
             own=contribution,
@@ -184,7 +184,34 @@ class StageMerge:
             expected=self._expected,
             check=partial(check_contribution, codec=self.spec.codec, num_values=len(work.theta_W)),
         )
-        return await meeting.run()
+        outcome = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(meeting.run)
+            with trio.move_on_after(MEETING_S):
+                while meeting.certificate is None and not meeting.left_out:
+                    await meeting.changed.wait()
+            while meeting.certificate is not None and outcome is None and not meeting.left_out:
+                outcome = await self._reduce(meeting, meeting.certificate, committed)
+            nursery.cancel_scope.cancel()
+        return outcome if outcome is not None and outcome[1].here else None
+
+    async def _reduce(
+        self, meeting: MeetingTask, certificate: RosterCertificate, committed: Committed
+    ) -> tuple[Round, Reduction] | None:
+        """Reduce with the members of a certificate; None if another one replaces it meanwhile."""
+        round_ = self._round(certificate, committed)
+        reductions: list[Reduction] = []
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                while meeting.certificate is certificate and not meeting.left_out:
+                    await meeting.changed.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            reductions.append(await reduce_round(self.means, round_, self.letters, self.memory))
+            nursery.cancel_scope.cancel()
+        return (round_, reductions[0]) if reductions else None
 
     def _expected(self) -> Collection[PeerId]:
         return [*self.others(), self.means.identity.peer_id]
