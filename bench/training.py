@@ -7,8 +7,8 @@ Four things take turns, each on all cores:
 - *whole*: one process per core trains the whole tiny model by itself, nothing cut or coded;
 - *staged*: the same, cut into the run's stages with its codes, so that what cutting and coding cost can be told
   from what the network costs;
-- *piled*: the same with as many microbatches in flight as a source keeps; what it costs more is the forward passes
-  that are run again because a step changed the weights before the gradient came;
+- *piled*: the same with as many microbatches in flight as a source keeps; what it costs more is keeping the weights
+  that a gradient goes back through after steps have changed them;
 - *peers*: `iota-p2p peer` processes with their daemons, after all of them serve a stage and have settled.
 
 Besides tokens per second, processor time per microbatch is compared: other programs on the machine change the first,
@@ -17,7 +17,8 @@ and signing; its other threads compute; where the rest of the time by the clock 
 Last, one more peer joins the warm network, started as a user starts it, torch's import included.
 
 Predicted before the first run: 0.75 of the whole, most of the rest in Python's event loops and the daemons. It was
-0.6, and about half of what was missing were forward passes run again, for which `piled` was added.
+0.6, and about half of what was missing were forward passes run again, for which `piled` was added; since then weights
+are kept instead (docs/decisions/0106-late-gradients-through-kept-weights.md).
 """
 
 import argparse

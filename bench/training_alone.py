@@ -32,7 +32,7 @@ def train_alone(*, in_flight: int, seconds: float) -> Alone:
 
     `in_flight` 0 trains the whole model as one stage, nothing coded. 1 and more are cut and coded as the run says,
     with so many microbatches forward before the first of them goes backward, as a source of a pipeline keeps them:
-    with more than 1, a step has changed the weights by then, and the forward pass is run again.
+    with more than 1, steps have changed the weights by then, and the old ones are kept for them.
     """
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[Alone] = context.Queue()

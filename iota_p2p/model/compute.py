@@ -8,6 +8,10 @@
 One thread at a time. Everything is a deterministic function of the weights, the optimizer's state and the order of
 the calls, so a log of that order replays to the same bytes on the same platform.
 
+A graph goes backward through the weights it went forward with, however many steps were taken in between: the gradient
+is late by these steps, but it is exactly that of the numbers which were sent (weight stashing: PipeDream,
+arXiv:1806.03377, section 3.3). Running the forward again with the present weights instead costs a third more time.
+
 Shapes: B sequences, T positions, K message width. A *window* is B x (T+1) tokens: inputs and, shifted by one, labels.
 """
 
@@ -15,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from iota_p2p.model.boundary.codes import DivergedError
 from iota_p2p.model.optimizer import StageOptimizer
@@ -28,6 +33,9 @@ WEIGHTS = "weights/"
 MOMENTS = "moments/"
 NUM_STEPS = "num_steps"
 
+# The weights of a moment, by name: leaves of all graphs of that moment, apart from the parameters, which move on.
+Weights = dict[str, Tensor]
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -40,7 +48,8 @@ class Held:
         received: the payload it came from; None in the first stage.
         input_BTK: the decoded message, whose gradient goes back.
         output: what backward starts from: the message, or the loss.
-        version: of the weights it ran with.
+        weights: those it ran with.
+        version: how often the weights had been replaced from outside by then.
     """
 
     payload: bytes | None
@@ -49,6 +58,7 @@ class Held:
     received: bytes | None
     input_BTK: Tensor | None
     output: Tensor
+    weights: Weights
     version: int
 
 
@@ -60,7 +70,8 @@ class StageCompute:
         self.optimizer = StageOptimizer(self.stage, plan.optimizer)
         self.device = torch.device(device)
         self.num_steps = 0
-        self._version = 0  # grows whenever the weights change; a held graph of older weights is no longer valid
+        self._version = 0  # grows whenever the weights are replaced; a graph from before is no longer valid
+        self._weights: Weights | None = None  # of the graphs since the last change, sharing the parameters' memory
 
     def forward(self, window_BT1: Tensor, payload: bytes | None = None) -> Held:
         """Run the stage and keep its graph.
@@ -72,12 +83,19 @@ class StageCompute:
         window_BT1 = window_BT1.to(self.device)
         tokens_BT = window_BT1[:, :-1]
         input_BTK = self._decode(tokens_BT, payload)
-        output = self.stage(tokens_BT, input_BTK)
+        weights = self._present_weights()
+        output = functional_call(self.stage, weights, (tokens_BT, input_BTK))
         if not self.stage.is_last:
             sent = self.stage.boundary.forward_code.encode(output)
-            return Held(sent, None, window_BT1, payload, input_BTK, output, self._version)
+            return Held(sent, None, window_BT1, payload, input_BTK, output, weights, self._version)
         loss = loss_of(output, window_BT1[:, 1:])
-        return Held(None, _finite(loss.detach()), window_BT1, payload, input_BTK, loss, self._version)
+        return Held(None, _finite(loss.detach()), window_BT1, payload, input_BTK, loss, weights, self._version)
+
+    def _present_weights(self) -> Weights:
+        if self._weights is None:
+            # `data` shares the memory but not the count of changes, by which autograd would refuse an older graph.
+            self._weights = {name: p.data.requires_grad_() for name, p in self.stage.named_parameters()}
+        return self._weights
 
     @torch.no_grad()
     def evaluate(self, window_BT1: Tensor, payload: bytes | None = None) -> Held:
@@ -93,7 +111,8 @@ class StageCompute:
     def backward(self, held: Held, gradient: bytes | None = None) -> bytes | None:
         """Add the microbatch's gradients to the stage's, and return the gradient for the previous stage.
 
-        If the weights have changed since the forward pass, that is run again with the present ones first.
+        If the weights were replaced since the forward pass, that is run again with the present ones first; inner steps
+        in between do not matter.
 
         Raises:
             MalformedError: if the gradient does not fit; nothing has been added then.
@@ -105,10 +124,18 @@ class StageCompute:
         if held.version != self._version:
             held = self.forward(held.window_BT1, held.received)
         torch.autograd.backward(held.output, seed)
+        self._add_gradients(held.weights)
         if held.input_BTK is None:
             return None
         assert held.input_BTK.grad is not None  # noqa: S101 - backward has just filled it
         return self.stage.boundary.backward_code.encode(held.input_BTK.grad)
+
+    def _add_gradients(self, weights: Weights) -> None:
+        for name, parameter in self.stage.named_parameters():
+            gradient, weights[name].grad = weights[name].grad, None
+            if gradient is None:
+                continue
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
     def check_gradient(self, held: Held, gradient: bytes) -> None:
         """Raise MalformedError if `backward` would."""
@@ -120,14 +147,23 @@ class StageCompute:
 
     def step(self, num_microbatches: int) -> float:
         """Take one inner step on the gradients of that many microbatches; return the norm of their mean."""
+        self._leave_weights_to_graphs()
         norm = self.optimizer.step(self.num_steps, num_microbatches)
         self.num_steps += 1
-        self._version += 1
         return norm
+
+    def _leave_weights_to_graphs(self) -> None:
+        """Give the parameters memory of their own, for the graphs that still need what they were."""
+        if self._weights is None:
+            return
+        self._weights = None  # first, so that what no graph needs is freed parameter by parameter
+        for parameter in self.stage.parameters():
+            parameter.data = parameter.data.clone()
 
     def weights_changed(self) -> None:
         """Tell that the weights were replaced from outside, as by a merge: held graphs are redone."""
         self._version += 1
+        self._weights = None
 
     def checkpoint(self) -> bytes:
         """Return everything that continuing needs: weights, moments and the number of steps."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 
 import trio
 
@@ -161,6 +162,7 @@ def _compose(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Trainer:
         routes=Routes(peer.view),
         payloads=PayloadStore(),
         epoch=config.epoch,
+        clock=member.clock,
     )
 
     def charge(peer_id: PeerId, error: RemoteProtocolError) -> None:
@@ -180,7 +182,7 @@ def _compose(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Trainer:
         peer.membership,
         share,
         worker,
-        _needs(figures),
+        _needs(figures, spec.epoch.microbatches_per_step),
         custody.recovery,
         tokens_per_s=config.tokens_per_s,
         memory_bytes=config.memory_bytes,
@@ -211,12 +213,14 @@ def _terms(spec: RunSpec, figures: RunFigures) -> ActivationTerms:
     )
 
 
-def _needs(figures: RunFigures) -> tuple[StageNeeds, ...]:
+def _needs(figures: RunFigures, microbatches_per_step: int) -> tuple[StageNeeds, ...]:
     """Return each stage's needs; costs are relative to stage 0, on which speeds are measured."""
+    # A graph under way keeps the weights it went forward with, and every step in between leaves such a copy.
+    copies = 1 + ceil(SLOTS_PER_STAGE / microbatches_per_step)
     first = figures.stages[0].figures.flops_per_token
     return tuple(
         StageNeeds(
-            memory_bytes=stage.figures.weight_bytes
+            memory_bytes=copies * stage.figures.weight_bytes
             + stage.gradient_bytes
             + stage.optimizer_bytes
             + SLOTS_PER_STAGE * stage.activation_bytes,

@@ -5,8 +5,7 @@ stage's first weights of the epoch, the log and the payloads it names, gets the 
 an RFC 6962 Merkle root over its entries, so that a validator can ask for a stretch of it and check that it is one.
 
 A backward names its forward by position, not by microbatch: the same microbatch comes twice when the caller of the
-first attempt died. Whether the stage kept its graph or recomputed the forward needs no entry: it recomputes exactly
-when an inner step lies in between (`needs_recompute`).
+first attempt died. A backward goes through the weights of its forward, whatever steps lie in between.
 """
 
 from collections.abc import Iterable, Sequence
@@ -74,7 +73,6 @@ class WorkLog:
         self._entries: list[Entry] = []
         self._tree = MerkleTree()
         self._num_steps = 0
-        self._last_step = -1  # position of the last inner step
         self._open: set[int] = set()  # forwards without a backward
 
     def __len__(self) -> int:
@@ -101,10 +99,6 @@ class WorkLog:
         except RemoteProtocolError as error:
             raise LocalProtocolError(str(error)) from error
         return self._take(entry)
-
-    def needs_recompute(self, forward: int) -> bool:
-        """Return whether the weights have changed since a forward pass, so that a backward now starts with it anew."""
-        return self._last_step > forward
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes of the log, a list of its entries."""
@@ -149,7 +143,6 @@ class WorkLog:
             self._open.remove(entry.forward)
         else:
             self._num_steps += 1
-            self._last_step = position
         self._entries.append(entry)
         self._tree.append(canonical.encode(_to_fields(entry)))
         return position

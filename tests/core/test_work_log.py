@@ -48,13 +48,6 @@ def test_root__tells_orders_apart() -> None:
     assert log_of(forward(0), forward(1)).root != log_of(forward(1), forward(0)).root
 
 
-def test_needs_recompute__exactly_when_a_step_lies_in_between() -> None:
-    log = log_of(*WORK[:4])
-    assert log.needs_recompute(0)
-    position = log.append(forward(2))
-    assert not log.needs_recompute(position)
-
-
 def test_log__takes_a_second_attempt_at_one_microbatch() -> None:
     log_of(forward(0), forward(0), backward(1))
 

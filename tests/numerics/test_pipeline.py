@@ -99,15 +99,34 @@ def test_microbatches__are_independent_of_their_neighbours_in_the_batch() -> Non
     assert left[: len(left) // 2] == right[: len(right) // 2]
 
 
-def test_backward__runs_again_with_present_weights_when_they_have_changed() -> None:
-    plan = make_plan()
-    late, early = StageCompute(plan, 0, seed=SEED), StageCompute(plan, 0, seed=SEED)
-    gradient = bytes(2 * 16 * 32 * 4)
+GRADIENT = torch.linspace(-1, 1, 2 * 16 * 32).numpy().tobytes()
+
+
+@pytest.mark.parametrize("num_steps", [1, 2])
+def test_backward__goes_through_the_weights_of_its_forward_whatever_steps_came_since(num_steps: int) -> None:
+    late, early = (StageCompute(make_plan(), 0, seed=SEED) for _ in range(2))
+    held = late.forward(make_window(1))
+    for number in range(num_steps):
+        late.backward(late.forward(make_window(number + 2)), GRADIENT)
+        late.step(1)
+    late.backward(held, GRADIENT)
+    early.backward(early.forward(make_window(1)), GRADIENT)
+    assert_same(gradients_of(late), gradients_of(early))
+    late.backward(late.forward(make_window(1)), GRADIENT)
+    early.backward(early.forward(make_window(1)), GRADIENT)
+    with pytest.raises(AssertionError):  # the weights did move on
+        assert_same(gradients_of(late), gradients_of(early))
+
+
+def test_backward__runs_again_with_present_weights_when_they_were_replaced() -> None:
+    late, early = (StageCompute(make_plan(), 0, seed=SEED) for _ in range(2))
     held = late.forward(make_window(1))
     for compute in (late, early):
-        compute.backward(compute.forward(make_window(0)), gradient)
-        compute.step(1)
-    assert late.backward(held, gradient) == early.backward(early.forward(make_window(1)), gradient)
+        for parameter in compute.stage.parameters():
+            parameter.data.mul_(1.5)
+        compute.weights_changed()
+    late.backward(held, GRADIENT)
+    early.backward(early.forward(make_window(1)), GRADIENT)
     assert_same(gradients_of(late), gradients_of(early))
 
 
