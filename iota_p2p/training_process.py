@@ -14,6 +14,7 @@ from iota_p2p.custody.recovery import Recovered
 from iota_p2p.ledger.ledger import FILE_NAME as LEDGER_NAME
 from iota_p2p.ledger.ledger import open_ledger
 from iota_p2p.membership.announcer import SOFTWARE
+from iota_p2p.merge.record import MergeRecord
 from iota_p2p.peer import Peer
 from iota_p2p.run.exchange import serve_run
 from iota_p2p.run.run_files import SHARDS_NAME
@@ -82,6 +83,8 @@ class TrainingProcess:
             self._trainer = trainer
             trainer.keeper.on_change = self._report_stage
             trainer.custody.recovery.on_recovered = self._report_recovery
+            if trainer.merger is not None:
+                trainer.merger.on_merged = self._report_merge
             async with self._validating(trainer):
                 await self._report_status(trainer)
 
@@ -128,6 +131,26 @@ class TrainingProcess:
 
     def _report_stage(self, what: str) -> None:
         self.voice.say("stage", f"stage    {what}", what=what)
+
+    def _report_merge(self, record: MergeRecord) -> None:
+        ended, others = record.epoch - 1, f" with {len(record.members)} members" if record.members else ""
+        text = f"merge    stage {record.stage} goes on to epoch {record.epoch}: {record.how}{others}"
+        self.voice.say(
+            "merged",
+            text,
+            epoch=ended,
+            stage=record.stage,
+            how=record.how,
+            digest=record.theta_digest.hex(),
+            seconds=round(record.seconds, 4),
+            members=record.members,
+            shards=record.shards,
+            lost_shards=record.lost_shards,
+            faults=record.faults,
+            bytes_up=record.bytes_up,
+            bytes_formula=record.bytes_formula,
+            matrix=record.matrix,
+        )
 
     def _report_scores(self, record: ScoreRecord) -> None:
         scores = {row.peer_id: row.score.score for row in record.rows}

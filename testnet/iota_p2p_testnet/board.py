@@ -12,6 +12,7 @@ from typing import Literal
 from iota_p2p_testnet.events import (
     Address,
     BoundaryStatus,
+    Merged,
     Note,
     PeerEvent,
     Recovered,
@@ -22,6 +23,7 @@ from iota_p2p_testnet.events import (
     Status,
 )
 from iota_p2p_testnet.history import History, Recovery
+from iota_p2p_testnet.merges import Merges
 from iota_p2p_testnet.outages import Outages
 from iota_p2p_testnet.scoreboard import Scoreboard
 
@@ -123,6 +125,7 @@ class Board:
     num_happenings: int = 0
     recoveries: list[Recovery] = field(default_factory=list)
     outages: Outages = field(default_factory=Outages)
+    merges: Merges = field(default_factory=Merges)
     scoreboard: Scoreboard = field(default_factory=Scoreboard)
     unexpected_ends: int = 0
     epoch: int = 0
@@ -205,6 +208,8 @@ class Board:
                 self.outages.recovered(event.stage, event.kind, event.num_steps)
                 source = f"stage {event.stage} from {event.kind} at step {event.num_steps}"
                 self.say(now_s, f"peer {number} recovered {source}")
+            case Merged():
+                self._apply_merged(row, event, now_s)
             case Scores() | Result():
                 self._apply_scores(row, event, now_s)
             case Note():
@@ -221,6 +226,16 @@ class Board:
         self.history.tick(now_s, tokens)
         for recovery in self.recoveries:
             recovery.tick(now_s, tokens)
+
+    def _apply_merged(self, row: PeerRow, event: Merged, now_s: float) -> None:
+        merge = self.merges.add(row.number, event)
+        if event.how == "merged" and len(merge.merged) == 1 and len(event.members) > 1:
+            lost = f", {event.lost_shards} of {event.shards} shards lost" if event.lost_shards else ""
+            faults = f", {event.faults} members proved to lie" if event.faults else ""
+            what = f"stage {event.stage} merged epoch {event.epoch}: {len(event.members)} members"
+            self.say(now_s, f"{what} in {event.seconds:.2f} s{lost}{faults}")
+        elif event.how == "fetched":
+            self.say(now_s, f"peer {row.number} took stage {event.stage} after epoch {event.epoch} from others")
 
     def _apply_scores(self, row: PeerRow, event: Scores | Result, now_s: float) -> None:
         if isinstance(event, Scores):

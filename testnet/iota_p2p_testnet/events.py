@@ -13,6 +13,8 @@ MAX_LINE_BYTES = 256 * 1024
 _MAX_PEERS = 1000  # rows of a score record
 _MAX_TEXT = 300  # of a line that is shown as it is
 
+_MAX_MATRIX = 65 * 64  # 64 members, a line each
+
 Total = Annotated[int, Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -109,18 +111,39 @@ class Result(_Said):
     pot: Total
 
 
+class Merged(_Said):
+    """A stage has gone on to a new epoch: how, with whom, and what the merge of its replicas came to.
+
+    `epoch` is the one that ended. `matrix` has a line for each member: = agreed, x did not, ~ other inputs, . silent.
+    """
+
+    epoch: Total
+    stage: Total
+    how: Annotated[str, Field(max_length=20)]
+    digest: Annotated[str, Field(max_length=64)]
+    seconds: Finite
+    members: tuple[str, ...] = Field(default=(), max_length=_MAX_PEERS)
+    shards: Total = 0
+    lost_shards: Total = 0
+    faults: Total = 0
+    bytes_up: Total = 0
+    bytes_formula: Total = 0
+    matrix: Annotated[str, Field(max_length=_MAX_MATRIX)] = ""
+
+
 class Note(_Said):
     """Anything else, for the log: a joined peer, a failure to join, a line we cannot read."""
 
     text: str
 
 
-PeerEvent = Status | Starting | Address | Recovered | Scores | Result | Note
-_KINDS: dict[str, type[Status | Starting | Address | Recovered | Scores | Result]] = {
+PeerEvent = Status | Starting | Address | Recovered | Merged | Scores | Result | Note
+_KINDS: dict[str, type[Status | Starting | Address | Recovered | Merged | Scores | Result]] = {
     "status": Status,
     "starting": Starting,
     "address": Address,
     "recovered": Recovered,
+    "merged": Merged,
     "scores": Scores,
     "result": Result,
 }

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from iota_p2p_testnet.board import Board, PeerRow
-from iota_p2p_testnet.wording import loss, payouts, ratio, recoveries, size, waiting, waiting_for
+from iota_p2p_testnet.wording import loss, merges, payouts, ratio, recoveries, size, waiting, waiting_for
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE_COLUMNS = 48
@@ -71,6 +71,7 @@ def _training(board: Board) -> RenderableType:
     sent = ", ".join(f"{kind} {size(getattr(totals, kind))}" for kind in kinds)
     table.add_row("sent", "", sent)
     table.add_row("recoveries", str(len(board.outages.all)), recoveries(board))
+    table.add_row("merges", str(board.merges.num_merged), merges(board))
     table.add_row("scores", str(len(board.scoreboard.results)), payouts(board))
     table.add_row("waiting", "", waiting(board))
     return table

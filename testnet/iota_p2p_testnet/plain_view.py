@@ -46,6 +46,7 @@ def standing(board: Board) -> str:
         *sizes,
         f"{totals.retried} retried",
         f"{totals.lost} lost",
+        f"{board.merges.num_merged} merges, {board.merges.num_unequal} unequal",
         f"{len(board.scoreboard.results)} epochs certified",
         f"waiting: {waiting(board)}",
     )

@@ -14,15 +14,16 @@ def summarize(board: Board) -> dict[str, Any]:
     """Return what the whole testnet did, over all lives of its peers.
 
     `tokens_per_s` is over `seconds`, from the first trained tokens to the last: the start of the processes is
-    `start_s`, not part of it. Losses are in nats per token. `epochs` is the highest epoch a peer has reached, which
-    is how many have closed.
+    `start_s`, not part of it. Losses are in nats per token. `num_epochs` is the highest epoch a peer has reached, which
+    is how many have closed; `epochs` has a row for each stage at the end of each of them.
     """
     totals, history, boundary = board.totals, board.history, board.boundary
     return {
         "run_id": board.run_id,
         "peers": len(board.rows),
         "stages": board.num_stages,
-        "epochs": board.epoch,
+        "num_epochs": board.epoch,
+        "epochs": [row.to_summary() for row in board.merges.rows.values()],
         "tokens": totals.tokens,
         "seconds": round(history.seconds, 3),
         "tokens_per_s": round(history.tokens_per_s, 1),

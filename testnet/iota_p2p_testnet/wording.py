@@ -5,6 +5,7 @@ from collections import Counter
 from iota_p2p_testnet.board import Board, PeerRow
 
 _STEP = 1000
+_SHOWN_MEMBERS = 8
 _SHOWN_RECOVERIES = 4
 _SHOWN_PAYOUTS = 16  # more do not fit a line
 
@@ -36,6 +37,18 @@ def recoveries(board: Board) -> str:
         f"stage {outage.stage} " + ("is gone" if outage.seconds is None else f"{outage.seconds:.1f} s ({outage.kind})")
         for outage in last
     )
+
+
+def merges(board: Board) -> str:
+    """Return how the last stage merged, with the agreement of its members, and whether all are equal."""
+    last = board.merges.last
+    if last is None:
+        return "no stage has replicas yet"
+    row = last.to_summary()
+    matrix = " ".join(next(iter(last.merged.values())).matrix.replace(" ", "·").splitlines()[:_SHOWN_MEMBERS])
+    sent = f"{size(int(row['bytes_up']))} of {size(int(row['bytes_formula']))} by formula"
+    unequal = f", {board.merges.num_unequal} UNEQUAL" if board.merges.num_unequal else ""
+    return f"stage {last.stage}: {last.members} members in {row['seconds']} s, {sent}, agreement {matrix}{unequal}"
 
 
 def waiting(board: Board) -> str:

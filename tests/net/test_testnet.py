@@ -160,7 +160,7 @@ async def test_testnet__ends_well_after_an_epoch(scratch: Path, tmp_path: Path, 
         assert await testnet.end() == 0, testnet.lines
         await assert_all_gone(testnet.process, scratch, home)
     summary = json.loads(result.read_text())
-    assert summary["epochs"] >= 1
+    assert summary["num_epochs"] >= 1
     assert summary["stages"] == 2
     assert summary["microbatches"]["completed"] * 1024 == summary["tokens"] > 0
     assert summary["train_loss"]["last"] < summary["train_loss"]["first"]
