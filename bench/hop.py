@@ -27,7 +27,7 @@ from iota_p2p_protocols.activation import (
     receive_response,
 )
 from iota_p2p_protocols.chain import source_input
-from iota_p2p_protocols.loss_record import open_loss_record, seal_loss_record, verify_chain
+from iota_p2p_protocols.loss_record import Loss, open_loss_record, seal_loss_record, verify_chain
 from iota_p2p_protocols.microbatch import MicrobatchId
 from iota_p2p_protocols.routing import draw_order
 
@@ -53,7 +53,7 @@ class Pathway:
             work = receive_request(request, self.payload, peer.peer_id, self.terms, SeenReceipts())
             if stage == self.middle:
                 next_work = work
-        self.record = seal_loss_record(work, 4_000_000, 1024, run_id=RUN_ID, signer=self.peers[-1])
+        self.record = seal_loss_record(work, Loss(4_000_000, 1024, 0), run_id=RUN_ID, signer=self.peers[-1])
         came = open_loss_record(self.record).digest if self.middle + 2 == num_stages else bytes(32)
         answer = build_response(next_work, came, self.payload, self.record, self.peers[self.middle + 1])
         self.response = canonical.encode(answer.to_fields())

@@ -223,8 +223,8 @@ class ValidationSpec(Section):
     seats: Annotated[int, Field(gt=0, le=64)] = 16
     pot: Annotated[int, Field(ge=0, le=1 << 60)] = 1_000_000
     step_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 2000
-    clasp_tolerance_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 5_000
-    clasp_ruin_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 20_000
+    clasp_tolerance_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    clasp_ruin_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 30_000
     least_records: Count = 8
 
 

@@ -7,6 +7,7 @@ so that waits only ever point down the pipeline and a peer that holds two stages
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from functools import partial
+from math import floor
 
 from iota_p2p.model.boundary.codes import DivergedError
 from iota_p2p.network.streams import Request, Response
@@ -26,7 +27,7 @@ from iota_p2p_protocols.activation import (
     receive_request,
 )
 from iota_p2p_protocols.chain import StageInput
-from iota_p2p_protocols.loss_record import LossRecord, loss_micronats, sign_loss_record
+from iota_p2p_protocols.loss_record import Loss, LossRecord, loss_micronats, sign_loss_record
 from iota_p2p_protocols.microbatch import MicrobatchId
 from iota_p2p_protocols.refusal import MAX_QUEUE_LENGTH, Reason, Refusal, reason_to_refuse, seal_refusal
 
@@ -213,8 +214,7 @@ class StageWorker:
             raise DivergedError(f"expected a loss a record can state, got {passed.held.loss} nats")
         return sign_loss_record(
             passed.work,
-            loss,
-            self.share.tokens_per_microbatch,
+            Loss(loss, self.share.tokens_per_microbatch, floor(self.share.clock() * 1000)),
             run_id=self.share.terms.run_id,
             signer=self.share.identity,
         )

@@ -1,5 +1,6 @@
 """`WorkShare`: what every part of training works with, and the counts it keeps."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -59,6 +60,7 @@ class WorkShare:
         leaving: stages that we are letting go, which take none either.
         counts: for people and benchmarks.
         waiting_for: what we are waiting for, in words for people; empty if for nothing.
+        clock: Unix seconds.
         witness: told of every loss record that we signed as the last stage, or got home as its source.
     """
 
@@ -75,6 +77,7 @@ class WorkShare:
     leaving: set[int] = field(default_factory=set)
     counts: Counts = field(default_factory=Counts)
     waiting_for: str = ""
+    clock: Callable[[], float] = time.time
     witness: Callable[[Verified[LossRecord], Role], None] = lambda _record, _role: None
 
     @property

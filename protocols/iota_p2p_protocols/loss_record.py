@@ -7,6 +7,7 @@ recompute samples of it (spec: protocols/spec/activation.md).
 
 import math
 from collections.abc import Container
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -23,6 +24,7 @@ MICRONATS_PER_NAT = 10**6  # a microbatch's own noise is a hundred thousand time
 # 100 nats. Guessing over four million tokens costs 15.3; a model much worse than that has diverged, and a bound keeps
 # one liar from moving every mean.
 MAX_LOSS_MICRONATS = 100 * MICRONATS_PER_NAT
+MAX_TIME_MS = 2**51  # the year 73326; beyond it arithmetic is somebody's joke
 MAX_TOKENS = 2**40  # per microbatch; keeps sums of loss * tokens far from any overflow
 
 
@@ -36,6 +38,7 @@ class LossRecord(Message):
         in_digest: digest of the payload the last stage worked on.
         loss_micronats: mean loss per token in millionths of a nat.
         num_tokens: how many tokens that is the mean of.
+        time_ms: when, Unix milliseconds by the signer's clock: losses fall, so only those of one time compare.
     """
 
     domain: ClassVar[Domain] = LOSS_RECORD
@@ -46,6 +49,7 @@ class LossRecord(Message):
     in_digest: DigestField
     loss_micronats: Annotated[int, Field(ge=0, le=MAX_LOSS_MICRONATS)]
     num_tokens: Annotated[int, Field(gt=0, le=MAX_TOKENS)]
+    time_ms: Annotated[int, Field(ge=0, le=MAX_TIME_MS)]
 
 
 def loss_micronats(loss_nats: float) -> int | None:
@@ -58,24 +62,32 @@ def loss_micronats(loss_nats: float) -> int | None:
     return round(loss_nats * MICRONATS_PER_NAT)
 
 
-def sign_loss_record(
-    work: StageInput, loss: int, num_tokens: int, *, run_id: bytes, signer: Identity
-) -> Verified[LossRecord]:
-    """Sign the last stage's record of its work; `loss` comes from `loss_micronats`."""
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A mean loss, of how many tokens and when; see `LossRecord`."""
+
+    micronats: int
+    num_tokens: int
+    time_ms: int
+
+
+def sign_loss_record(work: StageInput, loss: Loss, *, run_id: bytes, signer: Identity) -> Verified[LossRecord]:
+    """Sign the last stage's record of its work; the loss comes from `loss_micronats`."""
     record = LossRecord(
         run_id=run_id,
         microbatch=work.microbatch,
         chain=tuple(receipt.envelope_bytes for receipt in work.chain),
         in_digest=work.in_digest,
-        loss_micronats=loss,
-        num_tokens=num_tokens,
+        loss_micronats=loss.micronats,
+        num_tokens=loss.num_tokens,
+        time_ms=loss.time_ms,
     )
     return sign(LOSS_RECORD, record, record.to_fields(), signer)
 
 
-def seal_loss_record(work: StageInput, loss: int, num_tokens: int, *, run_id: bytes, signer: Identity) -> bytes:
+def seal_loss_record(work: StageInput, loss: Loss, *, run_id: bytes, signer: Identity) -> bytes:
     """Return the envelope of `sign_loss_record`."""
-    return sign_loss_record(work, loss, num_tokens, run_id=run_id, signer=signer).envelope_bytes
+    return sign_loss_record(work, loss, run_id=run_id, signer=signer).envelope_bytes
 
 
 def open_loss_record(data: bytes) -> Verified[LossRecord]:

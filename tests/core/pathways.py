@@ -15,7 +15,7 @@ from iota_p2p_protocols.activation import (
     receive_request,
 )
 from iota_p2p_protocols.chain import StageInput, source_input
-from iota_p2p_protocols.loss_record import open_loss_record, seal_loss_record
+from iota_p2p_protocols.loss_record import Loss, open_loss_record, seal_loss_record
 from iota_p2p_protocols.microbatch import MicrobatchId
 from iota_p2p_protocols.receipt import Receipt
 
@@ -25,6 +25,7 @@ RUN, OTHER_RUN = bytes(range(32)), bytes(range(1, 33))
 EPOCH = 7
 LOSS = 4_250_000  # micronats
 NUM_TOKENS = 1024
+STATED = Loss(LOSS, NUM_TOKENS, time_ms=1_800_000_000_123)
 
 
 def terms(num_stages: int) -> ActivationTerms:
@@ -67,7 +68,7 @@ def request_to(stage: int) -> ActivationRequest:
 def loss_record(num_stages: int, peers: Sequence[Identity] = PEERS, counter: int = 3) -> bytes:
     """Return the record of an honest pathway."""
     tail = num_stages - 1
-    return seal_loss_record(work_at(tail, peers, counter), LOSS, NUM_TOKENS, run_id=RUN, signer=peers[tail])
+    return seal_loss_record(work_at(tail, peers, counter), STATED, run_id=RUN, signer=peers[tail])
 
 
 def response_of(stage: int, num_stages: int) -> ActivationResponse:

@@ -18,11 +18,10 @@ from iota_p2p_protocols.loss_record import (
 from iota_p2p_protocols.receipt import seal_receipt
 from tests.core.pathways import (
     EPOCH,
-    LOSS,
-    NUM_TOKENS,
     OTHER_RUN,
     PEERS,
     RUN,
+    STATED,
     STRANGER,
     loss_record,
     microbatch,
@@ -114,6 +113,6 @@ def test_loss_micronats__is_within_half_a_millionth_or_none(loss: float) -> None
 
 
 def test_seal_loss_record__states_what_the_tail_worked_on() -> None:
-    record = open_loss_record(seal_loss_record(work_at(3), LOSS, NUM_TOKENS, run_id=RUN, signer=PEERS[3]))
+    record = open_loss_record(seal_loss_record(work_at(3), STATED, run_id=RUN, signer=PEERS[3]))
     assert record.payload == HONEST
     assert record.signer == PEERS[3].peer_id

@@ -8,7 +8,7 @@ from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import Identity, PeerId, peer_id_to_bytes
 from iota_p2p_protocols.chain import StageInput, source_input
-from iota_p2p_protocols.loss_record import LossRecord, open_loss_record, seal_loss_record
+from iota_p2p_protocols.loss_record import Loss, LossRecord, open_loss_record, seal_loss_record
 from iota_p2p_protocols.message import Message, open_signed, seal_message
 from iota_p2p_protocols.microbatch import MicrobatchId
 from iota_p2p_protocols.receipt import Receipt, open_receipt, seal_receipt
@@ -50,7 +50,9 @@ def loss_record(path: Sequence[Identity], counter: int, loss: int, epoch: int = 
         fields = {"microbatch": work.digest, "stage": stage, "direction": "forward", "in_digest": work.in_digest}
         receipt = open_receipt(seal_receipt(Receipt.model_validate({**fields, "out_digest": out}), peer))
         work = StageInput(work.microbatch, work.digest, stage + 1, (*work.chain, receipt), out)
-    return open_loss_record(seal_loss_record(work, loss, NUM_TOKENS, run_id=RUN, signer=path[-1]))
+    return open_loss_record(
+        seal_loss_record(work, Loss(loss, NUM_TOKENS, 1000 * NOW_S + 100 * counter), run_id=RUN, signer=path[-1])
+    )
 
 
 def records(

@@ -90,10 +90,10 @@ def test_score__two_faults_never_make_a_virtue(one: Findings, other: Findings, m
         ({"replay": "no-evidence"}, 0, "replay"),
         ({"replay": "not-drawn"}, PPM, "none"),
         ({"evidence_ppm": 400_000}, 400_000, "evidence"),
-        ({"clasp_low": 22_500}, PPM, "none"),  # half a per cent of 4.5 nats is tolerated
-        ({"clasp_low": 56_250}, 500_000, "clasp"),
-        ({"clasp_low": 90_000}, 0, "clasp"),
-        ({"clasp_low": 90_000, "num_records": 7}, PPM, "none"),  # too few to tell
+        ({"clasp_low": 45_000}, PPM, "none"),  # one per cent of 4.5 nats is tolerated
+        ({"clasp_low": 90_000}, 500_000, "clasp"),
+        ({"clasp_low": 135_000}, 0, "clasp"),
+        ({"clasp_low": 135_000, "num_records": 7}, PPM, "none"),  # too few to tell
         ({"synchronisation_ppm": 0, "presence_ppm": 0}, 0, "synchronisation"),
         ({"presence_ppm": 990_000}, 990_000, "presence"),
     ],

@@ -12,7 +12,7 @@ from iota_p2p_protocols.scoring.evidence import JoinedEvidence
 
 # Stretches of an epoch whose common loss is taken out, while each still holds a few records of every replica.
 MAX_STRETCHES = 16
-_RECORDS_PER_STRETCH = 16
+_RECORDS_PER_STRETCH = 8
 # What no interval is wider than: a thousand nats, for a peer of which nothing is known.
 _MOST_MICRONATS = 10**9
 
@@ -76,9 +76,9 @@ def _effects(evidence: JoinedEvidence, num_stages: int) -> list[PeerEffects]:
     for stage in range(num_stages):
         number = {peer_id: level for level, peer_id in enumerate(_replicas(evidence, stage))}
         factors.append(np.array([number[one.pathway[stage]] for one in records], dtype=np.intp))
-    counters_R = np.array([one.record.payload.microbatch.counter for one in records])
+    times_R = np.array([one.record.payload.time_ms for one in records], dtype=np.int64)
     num_stretches = max(1, min(MAX_STRETCHES, len(records) // _RECORDS_PER_STRETCH))
-    return explained_effects(losses_R, factors, [stretches(counters_R, num_stretches)])
+    return explained_effects(losses_R, factors, [stretches(times_R, num_stretches)])
 
 
 def _in_micronats(effects: PeerEffects, level: int) -> tuple[int, int, int]:

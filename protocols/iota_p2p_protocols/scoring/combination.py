@@ -40,8 +40,8 @@ class ScoringRules(Message):
     costs_ppm: Annotated[tuple[Ppm, ...], Field(min_length=1, max_length=MAX_STAGES)]
     seats: Annotated[int, Field(gt=0, le=64)] = 16
     pot: Annotated[int, Field(ge=0, le=2**60)] = 1_000_000
-    clasp_tolerance_ppm: Ppm = 5_000
-    clasp_ruin_ppm: Ppm = 20_000
+    clasp_tolerance_ppm: Ppm = 10_000
+    clasp_ruin_ppm: Ppm = 30_000
     least_records: Count = 8
 
     def to_bytes(self) -> bytes:
