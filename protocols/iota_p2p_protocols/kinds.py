@@ -6,8 +6,10 @@ from iota_p2p_crypto.domains import Domain
 from iota_p2p_protocols.absence import Absence
 from iota_p2p_protocols.advert import Advert
 from iota_p2p_protocols.butterfly.contribution import Contribution
+from iota_p2p_protocols.butterfly.merge_certificate import Merge
 from iota_p2p_protocols.butterfly.reducer_report import ReducerReport
 from iota_p2p_protocols.butterfly.roster import Roster
+from iota_p2p_protocols.epoch_close import EpochClose
 from iota_p2p_protocols.loss_record import LossRecord
 from iota_p2p_protocols.message import Message
 from iota_p2p_protocols.progress import Progress
@@ -27,9 +29,11 @@ KIND_BY_DOMAIN: Mapping[Domain, type[Message]] = {
         Absence,
         Advert,
         Contribution,
+        EpochClose,
         EpochResult,
         EvidenceCommitment,
         LossRecord,
+        Merge,
         PayoutBinding,
         Progress,
         Receipt,
