@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from iota_p2p_crypto.digest import digest
 from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, MAX_MAGNITUDE, Codec, block_counts
-from iota_p2p_protocols.butterfly.codecs import CODECS, codec_named, encode_with_feedback, result_codec
+from iota_p2p_protocols.butterfly.codecs import CODECS, encode_with_feedback, result_codec
 from iota_p2p_protocols.errors import LocalProtocolError, MalformedError
 from tests.butterfly.gradients import vector
 
@@ -181,12 +181,6 @@ def test_result_codec__is_int8_where_values_are_dropped() -> None:
         "int8": "int8",
         "top-k": "int8",
     }
-
-
-def test_codec_named__refuses_others() -> None:
-    with pytest.raises(MalformedError) as caught:
-        codec_named("zip")
-    assert caught.value.rule == "codec-name"
 
 
 GOLDEN = {

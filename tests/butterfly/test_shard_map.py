@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from iota_p2p_crypto.digest import Digest, digest
 from iota_p2p_protocols.butterfly.shard_map import MAX_MEMBERS, ShardMap, draw_shard_map
-from iota_p2p_protocols.errors import LocalProtocolError, MalformedError
+from iota_p2p_protocols.errors import LocalProtocolError
 
 CERTIFICATE = digest(b"certificate")
 MAPS = st.builds(
@@ -82,9 +82,3 @@ def test_map__refuses_sizes_out_of_bounds(members: int, blocks: int) -> None:
 def test_of__refuses_a_stranger() -> None:
     with pytest.raises(LocalProtocolError):
         draw_shard_map(CERTIFICATE, 3, 9).of(3)
-
-
-def test_shard__refuses_an_index_a_peer_made_up() -> None:
-    with pytest.raises(MalformedError) as caught:
-        draw_shard_map(CERTIFICATE, 3, 9).shard(3)
-    assert caught.value.rule == "shard-index"

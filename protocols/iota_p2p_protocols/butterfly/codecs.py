@@ -7,18 +7,10 @@ import numpy as np
 from iota_p2p_protocols.butterfly.codec import Codec, Vector
 from iota_p2p_protocols.butterfly.dense_codecs import BFloat16, Float32, Int8
 from iota_p2p_protocols.butterfly.top_k import TopK
-from iota_p2p_protocols.errors import LocalProtocolError, MalformedError
+from iota_p2p_protocols.errors import LocalProtocolError
 
 _INT8 = Int8()
 CODECS: Mapping[str, Codec] = {codec.name: codec for codec in (Float32(), BFloat16(), _INT8, TopK())}
-
-
-def codec_named(name: str) -> Codec:
-    """Return a codec by the name a peer may have sent; raises MalformedError if there is none."""
-    codec = CODECS.get(name)
-    if codec is None:
-        raise MalformedError("codec-name", f"expected one of {', '.join(CODECS)}, got {name!r:.40}")
-    return codec
 
 
 def result_codec(contributed: Codec) -> Codec:

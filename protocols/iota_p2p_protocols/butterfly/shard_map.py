@@ -15,7 +15,7 @@ Members are numbered as in the roster. Two members share all blocks; a single on
 from dataclasses import dataclass
 
 from iota_p2p_crypto.digest import Digest, tagged_digest
-from iota_p2p_protocols.errors import LocalProtocolError, MalformedError
+from iota_p2p_protocols.errors import LocalProtocolError
 
 # As many as can sign one envelope. Larger groups meet in a grid of two rounds (`grid`): shards would have few blocks,
 # and a fault proof holds a block of every member.
@@ -69,12 +69,6 @@ class ShardMap:
         if not 0 <= member < self.num_members:
             raise LocalProtocolError(f"expected a member below {self.num_members}, got {member}")
         return tuple(shard for shard in self.shards if member in shard.pair)
-
-    def shard(self, index: int) -> Shard:
-        """Return the shard a peer named; raises MalformedError if there is none of this index."""
-        if not 0 <= index < len(self.shards):
-            raise MalformedError("shard-index", f"expected a shard below {len(self.shards)}, got {index}")
-        return self.shards[index]
 
 
 def draw_shard_map(certificate: Digest, num_members: int, num_blocks: int) -> ShardMap:
