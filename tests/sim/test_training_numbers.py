@@ -100,12 +100,17 @@ async def one_at_a_time(_: Peer, trainer: Trainer) -> None:
     trainer.source.in_flight = 1
 
 
-async def test_network__equals_one_process_to_the_last_bit(tmp_path: Path, autojump_clock: MockClock) -> None:
-    """Three stages at three peers, fp32 boundary, one microbatch at a time: same losses, weights and logits."""
-    spec = small_run(tmp_path, num_stages=3, boundary="none")
+@pytest.mark.parametrize("num_stages", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
+async def test_network__equals_one_process_to_the_last_bit(
+    num_stages: int, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """As many peers as stages, fp32 boundary, one microbatch at a time: same losses, weights and logits."""
+    spec = small_run(tmp_path, num_stages=4, boundary="none")
+    cuts = {1: (), 2: (2,), 4: (1, 2, 3)}[num_stages]
+    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"stage_cuts": cuts})})
     data = RunData(spec, ShardStore(tmp_path / "shards"))
     async with open_training_swarm(1, spec, tmp_path) as swarm:
-        members = [await swarm.start(s, pinned=(s,), costs=SLOW, twist=one_at_a_time) for s in range(3)]
+        members = [await swarm.start(s, pinned=(s,), costs=SLOW, twist=one_at_a_time) for s in range(num_stages)]
         source = members[0]
         with noting_losses(source) as losses:
             await swarm.until(lambda: len(losses) == 25)
