@@ -11,7 +11,6 @@ import pytest
 
 from tests.vectors import (
     activation_vectors,
-    butterfly_vectors,
     canonical_vectors,
     custody_vectors,
     envelope_vectors,
@@ -20,7 +19,6 @@ from tests.vectors import (
     inference_vectors,
     membership_vectors,
     reduce_vectors,
-    scoring_vectors,
     settlement_vectors,
     vrf_vectors,
 )
@@ -28,7 +26,6 @@ from tests.vectors.vector_files import ROOT, Case, Document, committed_files, re
 
 RUNNERS: dict[str, Callable[[str, Case], None]] = {
     "activation": activation_vectors.run,
-    "butterfly": butterfly_vectors.run,
     "canonical": canonical_vectors.run,
     "custody": custody_vectors.run,
     "envelope": envelope_vectors.run,
@@ -38,12 +35,10 @@ RUNNERS: dict[str, Callable[[str, Case], None]] = {
     "membership": membership_vectors.run,
     "reduce": reduce_vectors.run,
     "settlement": settlement_vectors.run,
-    "scoring": scoring_vectors.run,
     "vrf": vrf_vectors.run,
 }
 GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
     "activation": activation_vectors.documents,
-    "butterfly": butterfly_vectors.documents,
     "canonical": canonical_vectors.documents,
     "custody": custody_vectors.documents,
     "envelope": envelope_vectors.documents,
@@ -53,7 +48,6 @@ GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
     "membership": membership_vectors.documents,
     "reduce": reduce_vectors.documents,
     "settlement": settlement_vectors.documents,
-    "scoring": scoring_vectors.documents,
 }
 GENERATED = {
     ROOT / folder / f"{file}.json": document
