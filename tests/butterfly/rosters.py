@@ -10,10 +10,12 @@ from iota_p2p_protocols.butterfly.contribution import Contribution
 from iota_p2p_protocols.butterfly.roster import Proposal, RosterCertificate, certified, join_signatures, propose
 from iota_p2p_protocols.butterfly.roster import countersign as countersign_as
 from iota_p2p_protocols.message import open_signed, seal_message
+from iota_p2p_protocols.progress import Progress
 from tests.core.members import NOW_S, PEERS, RUN
 
 EPOCH, STAGE = 7, 1
 SEED = digest(b"epoch seed")
+FOUR = PEERS[:4]
 
 
 def contribution(**changes: Any) -> Contribution:
@@ -55,4 +57,17 @@ def certificate_of(peers: Sequence[Identity], attempt: int = 0) -> RosterCertifi
     return certified(proposal_of(peers, attempt, peers))
 
 
-FOUR = PEERS[:4]
+def progress(by: Identity, count: int, epoch: int = 3, **changes: Any) -> Verified[Progress]:
+    """Return what a source says that it has done in an epoch."""
+    fields = {
+        "run_id": RUN,
+        "sequence": count + 1,
+        "issued_s": NOW_S,
+        "expires_s": NOW_S + 600,
+        "epoch": epoch,
+        "stage": 0,
+        "num_microbatches": count,
+        "num_tokens": count,
+        "loss_sum_micronats": count,
+    }
+    return open_signed(seal_message(Progress.model_validate({**fields, **changes}), by), Progress)

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iota_p2p_crypto.digest import digest
-from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import Identity, PeerId, peer_id_to_bytes
 from iota_p2p_protocols.close_machine import (
     LOOK_EVERY_S,
@@ -35,28 +34,14 @@ from iota_p2p_protocols.epoch_close import (
 )
 from iota_p2p_protocols.errors import IgnoreError, RejectError
 from iota_p2p_protocols.ids import EPOCHS
-from iota_p2p_protocols.message import UINT63_MAX, open_signed, seal_message
-from iota_p2p_protocols.progress import MAX_MICROBATCHES, MAX_TOKENS, Progress
+from iota_p2p_protocols.message import UINT63_MAX, seal_message
+from iota_p2p_protocols.progress import MAX_MICROBATCHES, MAX_TOKENS
+from tests.butterfly.rosters import progress
 from tests.core.members import NOW_S, OTHER_RUN, PEERS, RUN
 
 TARGET, DEADLINE_S = 100, 60.0
 CLOSE_RULES = CloseRules(RUN, TARGET, DEADLINE_S)
 FIVE = PEERS[:5]
-
-
-def progress(by: Identity, count: int, epoch: int = 3, **changes: Any) -> Verified[Progress]:
-    fields = {
-        "run_id": RUN,
-        "sequence": count + 1,
-        "issued_s": NOW_S,
-        "expires_s": NOW_S + 600,
-        "epoch": epoch,
-        "stage": 0,
-        "num_microbatches": count,
-        "num_tokens": count,
-        "loss_sum_micronats": count,
-    }
-    return open_signed(seal_message(Progress.model_validate({**fields, **changes}), by), Progress)
 
 
 def ids(peers: Sequence[Identity]) -> frozenset[PeerId]:

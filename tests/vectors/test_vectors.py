@@ -11,6 +11,7 @@ import pytest
 
 from tests.vectors import (
     activation_vectors,
+    butterfly_vectors,
     canonical_vectors,
     custody_vectors,
     envelope_vectors,
@@ -26,6 +27,7 @@ from tests.vectors.vector_files import ROOT, Case, Document, committed_files, re
 
 RUNNERS: dict[str, Callable[[str, Case], None]] = {
     "activation": activation_vectors.run,
+    "butterfly": butterfly_vectors.run,
     "canonical": canonical_vectors.run,
     "custody": custody_vectors.run,
     "envelope": envelope_vectors.run,
@@ -39,6 +41,7 @@ RUNNERS: dict[str, Callable[[str, Case], None]] = {
 }
 GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
     "activation": activation_vectors.documents,
+    "butterfly": butterfly_vectors.documents,
     "canonical": canonical_vectors.documents,
     "custody": custody_vectors.documents,
     "envelope": envelope_vectors.documents,
