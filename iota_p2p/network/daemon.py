@@ -8,8 +8,6 @@ peers that were connected; subscriptions renew themselves (`daemon_gossip`).
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
 
 import trio
 
@@ -21,6 +19,7 @@ from iota_p2p.network.daemon_inbound import InboundStreams
 from iota_p2p.network.daemon_runs import DaemonRuns
 from iota_p2p.network.host import Connection, GossipMessage, HostStream, StreamHandler
 from iota_p2p.network.multiaddr import PeerAddress
+from iota_p2p.network.private_folder import private_folder
 from iota_p2p_crypto.errors import LocalProtocolError, PeerUnavailableError
 from iota_p2p_crypto.identity import Identity, PeerId
 
@@ -36,8 +35,6 @@ _BOOTSTRAP_S = 5.0
 
 # What the daemon says instead of a reason when it refuses to dial an address again so soon.
 _BACKOFF = "dial backoff"
-
-_MAX_FOLDER_CHARS = 70  # leaves room for the private folder's name, /control, and for macOS's limit of 104
 
 _log = logging.getLogger(__name__)
 
@@ -57,10 +54,10 @@ async def open_daemon_host(
     """
     config = config or DaemonConfig()
     binary = find_daemon(config.binary)
-    with TemporaryDirectory(prefix="iota-p2p-", dir=_short_folder(), ignore_cleanup_errors=True) as folder:
-        inbound = InboundStreams(Path(folder) / "in")
+    with private_folder() as folder:
+        inbound = InboundStreams(folder / "in")
         async with await inbound.listen() as listener:
-            runs = DaemonRuns(identity, config, binary, Path(folder))
+            runs = DaemonRuns(identity, config, binary, folder)
             async with runs.open(), trio.open_nursery() as nursery:
                 host = DaemonHost(runs, inbound, nursery)
                 nursery.start_soon(inbound.serve, listener)
@@ -69,12 +66,6 @@ async def open_daemon_host(
                 await host._join()  # noqa: SLF001
                 yield host
                 nursery.cancel_scope.cancel()
-
-
-def _short_folder() -> str:
-    """Where the private folder (mode 0700) goes: the path of a unix socket may have some 100 bytes, no more."""
-    folder = gettempdir()
-    return folder if len(folder) <= _MAX_FOLDER_CHARS else "/tmp"  # noqa: S108 - what goes there is private
 
 
 class DaemonHost:
