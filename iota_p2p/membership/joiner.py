@@ -31,7 +31,7 @@ class Joiner:
         greeting: checks that we can talk before we do.
         bootstrap: full multiaddresses given by the user.
         remembered: peers from the address book, used when no bootstrap peer answers.
-        failures: why the last attempt at each candidate failed, for people.
+        failures: why the last attempt at each candidate failed, for people; those of the last round only.
     """
 
     membership: Membership
@@ -64,14 +64,17 @@ class Joiner:
         return self._compared and not self.membership.member.view.is_alone
 
     async def _try_everybody(self) -> None:
-        """Try candidates one after another until one has given us its view."""
+        """Try candidates one after another until one has given us its view; forget why former ones failed."""
+        tried = set()
         for address in self._addresses():
-            if self._joined:
-                return
-            await self._try(address)
-        for peer_id in await self._found():
             if not self._joined:
+                tried.add(address)
+                await self._try(address)
+        for peer_id in () if self._joined else await self._found():
+            if not self._joined:
+                tried.add(str(peer_id))
                 await self._meet(peer_id, str(peer_id))
+        self.failures = {name: reason for name, reason in self.failures.items() if name in tried}
 
     def _addresses(self) -> Sequence[str]:
         remembered = list(self.remembered.values())[:MAX_CANDIDATES]

@@ -349,3 +349,14 @@ async def test_lonely_peers__find_each_other_by_rendezvous(autojump_clock: MockC
             with missing_gossip(network, first.peer_id, second.peer_id):
                 await until(lambda: len(one.view.live()) == len(two.view.live()) == 2, 30)
             assert address_of(0) in {**one.joiner.failures, **two.joiner.failures}
+
+
+async def test_candidate_found_once__its_failure_is_forgotten_when_it_is_not_tried_again(
+    autojump_clock: MockClock,
+) -> None:
+    async with (
+        two_hosts() as (_, second),
+        one_peer(second, 1, PeerConfig(bootstrap=[address_of(77)], seed=SEED)) as peer,
+    ):
+        peer.joiner.failures["found once"] = "was away"
+        await until(lambda: set(peer.joiner.failures) == {address_of(77)}, 60)
