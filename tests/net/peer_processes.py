@@ -15,6 +15,9 @@ from typing import Any
 
 import trio
 
+# Starting eight interpreters at once takes two cores half a minute when others keep them busy. What must be fast has
+# a bound of its own in its test.
+PATIENCE_S = 60
 LISTEN = "/ip4/127.0.0.1/tcp/0"
 COMMAND = (sys.executable, "-c", "from iota_p2p.cli.main import main; main()")  # what the console script does
 Event = dict[str, Any]
@@ -47,7 +50,7 @@ class PeerProcess:
         async for data in self.process.stderr:
             self.errors += data
 
-    async def hears(self, condition: Callable[[Sequence[Event]], bool], timeout_s: float = 15) -> None:
+    async def hears(self, condition: Callable[[Sequence[Event]], bool], timeout_s: float = PATIENCE_S) -> None:
         """Wait until what it has said satisfies a condition."""
         with trio.move_on_after(timeout_s):
             while not condition(self.events) and self.process.returncode is None:
@@ -56,7 +59,7 @@ class PeerProcess:
             said = "\n".join(map(str, self.events[-20:]))
             raise AssertionError(f"not heard within {timeout_s} s; said:\n{said}\n{self.errors.decode()}")
 
-    async def sees(self, num_live: int, timeout_s: float = 15) -> None:
+    async def sees(self, num_live: int, timeout_s: float = PATIENCE_S) -> None:
         """Wait until it believes in so many live peers, itself included."""
         await self.hears(lambda _: self.num_live == num_live, timeout_s)
 
@@ -125,7 +128,7 @@ class Swarm:
 
     async def run(self, *arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str, str]:
         """Run another verb to its end; return its exit status and what it wrote."""
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             done = await trio.run_process(
                 [*prefix, *COMMAND, *arguments],
                 capture_stdout=True,
@@ -146,7 +149,7 @@ class Swarm:
         running = [peer for peer in self.peers if peer.process.returncode is None]
         for peer in running:
             peer.process.terminate()
-        with trio.move_on_after(5):
+        with trio.move_on_after(PATIENCE_S):
             for peer in running:
                 await peer.process.wait()
         for peer in running:
@@ -180,10 +183,11 @@ async def open_swarm() -> AsyncGenerator[Swarm, None]:
                     await swarm.end()
                 nursery.cancel_scope.cancel()
         num_killed = sum(peer.process.returncode == -signal.SIGKILL for peer in swarm.peers)
-        with trio.move_on_after(3):
+        with trio.move_on_after(10):
             while swarm.daemons():  # noqa: ASYNC110 - another process sends us no event
                 await trio.sleep(0.02)
         assert swarm.daemons() == []
-        assert len(list((folder / "tmp").iterdir())) == num_killed  # nobody is left to remove those
+        # Those of the killed wait for the next start of any peer, which sweeps them away.
+        assert len(list((folder / "tmp").iterdir())) <= num_killed
     finally:
         rmtree(folder)

@@ -227,10 +227,11 @@ async def test_thousand_streams_and_two_hundred_connections__leak_nothing() -> N
         async def churn(num_streams: int, num_connections: int) -> None:
             for index in range(num_streams):
                 outbound = await host.open_stream(peer_id, HELLO.id)
+                # Half a frame may be cut off without an answer; and a peer that is behind takes no more than our share.
                 async with outbound.stream:
-                    await outbound.stream.send_all(frame(0)[: 5 if index % 2 else None])
-                    if index % 3:
-                        with suppress(trio.BrokenResourceError):  # half a frame may be cut off without an answer
+                    with suppress(trio.BrokenResourceError):
+                        await outbound.stream.send_all(frame(0)[: 5 if index % 2 else None])
+                        if index % 3:
                             await outbound.stream.receive_some()
             for _ in range(num_connections):
                 await host.disconnect(peer_id)
