@@ -3,13 +3,12 @@
 Imports nothing heavy: the command loads it at every start, whatever the verb.
 """
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from iota_p2p.cli import exit_codes
 
 MAX_PEERS = 512  # beyond any machine that one launcher sees
 
@@ -64,6 +63,8 @@ def testnet(
 
     Exit code 0 if it trained and no peer ended by itself, 1 otherwise, 130 after Ctrl-C.
     """
+    # Ctrl-C waits while this imports, so that it always ends with a summary; `hold_session` lets it through.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     from iota_p2p_testnet.session import Wishes, hold_session
 
     wishes = Wishes(
@@ -79,8 +80,4 @@ def testnet(
         summary=summary,
         plain=plain or not sys.stdout.isatty(),
     )
-    try:
-        code = hold_session(wishes)
-    except KeyboardInterrupt:  # before there was anything to stop
-        code = exit_codes.INTERRUPTED
-    raise typer.Exit(code)
+    raise typer.Exit(hold_session(wishes))

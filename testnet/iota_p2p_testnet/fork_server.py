@@ -44,12 +44,13 @@ class PeerStart:
 def start_fork_server() -> None:
     """Start the server and return at once, while it imports; call this in the main thread, before trio runs."""
     _CONTEXT.set_forkserver_preload(["iota_p2p_testnet.preload"])
-    # Ctrl-C is for the launcher, which stops the peers itself. What is ignored here stays so in the server.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C is for the launcher, which stops the peers itself, and which must not miss one meanwhile: it is kept, not
+    # ignored. What is blocked here stays so in the server.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def peer_process(start: PeerStart, events: Connection) -> ForkServerProcess:
@@ -62,6 +63,7 @@ def _live_as_peer(start: PeerStart, events: Connection) -> None:
     from iota_p2p.cli.main import main  # noqa: PLC0415 - see above
 
     os.setsid()  # out of the terminal's reach
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with start.log.open("ab") as file:
         os.dup2(file.fileno(), sys.stderr.fileno())
     os.dup2(events.fileno(), sys.stdout.fileno())

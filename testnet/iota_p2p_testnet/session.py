@@ -1,5 +1,6 @@
 """One `iota-p2p testnet`, from what its user asked for to the exit code."""
 
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -49,20 +50,30 @@ def hold_session(wishes: Wishes) -> int:
     kills = KillPlan([parse_kill(text, wishes.num_peers) for text in wishes.kills], wishes.seed)
     if wishes.summary is not None and not wishes.summary.absolute().parent.is_dir():
         raise UserError(f"there is no folder {wishes.summary.absolute().parent} for the summary")
+    board, verdict = Board.of(wishes.num_peers, wishes.num_stages or 0, ""), Verdict()
     with tempfile.TemporaryDirectory(prefix="iota-p2p-testnet-", ignore_cleanup_errors=True) as folder:
         home = TestnetHome(wishes.home or Path(folder, "home"), Path(folder))
-        with lock_home(home.folder):
-            _say(f"home     {home.folder}" + ("" if wishes.home else " (temporary: name a --home to keep one)"))
-            start_fork_server()  # imports while we prepare the run
-            spec = prepare(home, wishes)
-            _say(f"run id   {spec.run_id.hex()}")
-            _say(f"starting {wishes.num_peers} peers for {spec.model.num_stages} stages; Ctrl-C stops them")
-            board = Board.of(wishes.num_peers, spec.model.num_stages, spec.run_id.hex())
-            ends = Ends(epochs=wishes.epochs, minutes=wishes.minutes)
-            verdict = trio.run(run_testnet, home, board, kills, ends, _view(wishes))
-            if wishes.summary is not None:
-                write_summary(board, wishes.summary)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `command.testnet`
+            with lock_home(home.folder):
+                board = _begun(home, wishes)
+                ends = Ends(epochs=wishes.epochs, minutes=wishes.minutes)
+                verdict = trio.run(run_testnet, home, board, kills, ends, _view(wishes))
+        except* KeyboardInterrupt:  # before there were peers, who are stopped in good order
+            verdict.interrupted = True
+        if wishes.summary is not None:
+            write_summary(board, wishes.summary)
     return _conclude(board, verdict)
+
+
+def _begun(home: TestnetHome, wishes: Wishes) -> Board:
+    """Start the fork server and prepare the run while it imports; return the board of its peers."""
+    _say(f"home     {home.folder}" + ("" if wishes.home else " (temporary: name a --home to keep one)"))
+    start_fork_server()
+    spec = prepare(home, wishes)
+    _say(f"run id   {spec.run_id.hex()}")
+    _say(f"starting {wishes.num_peers} peers for {spec.model.num_stages} stages; Ctrl-C stops them")
+    return Board.of(wishes.num_peers, spec.model.num_stages, spec.run_id.hex())
 
 
 def prepare(home: TestnetHome, wishes: Wishes) -> RunSpec:

@@ -166,6 +166,16 @@ async def test_testnet__ends_well_after_an_epoch(scratch: Path, tmp_path: Path, 
     assert summary["train_loss"]["last"] < summary["train_loss"]["first"]
 
 
+async def test_testnet__writes_its_summary_however_early_ctrl_c_comes(scratch: Path, tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    async with launched(scratch, "--home", tmp_path / "home", "--summary", result) as testnet:
+        await testnet.until(lambda line: line.startswith("home"))
+        testnet.process.send_signal(signal.SIGINT)
+        assert await testnet.end() == 130, testnet.lines
+        await assert_all_gone(testnet.process, scratch, tmp_path / "home")
+    assert json.loads(result.read_text())["tokens"] == 0
+
+
 async def test_testnet__fails_when_nothing_is_trained(scratch: Path, tmp_path: Path, texts: str) -> None:
     home = tmp_path / "home"
     async with launched(scratch, "--home", home, "--data", texts, "--kill", "1@0s", "--minutes", "0.01") as testnet:
