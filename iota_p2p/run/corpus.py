@@ -20,6 +20,9 @@ _SKIPPED_FOLDERS = frozenset(
 )
 _MAX_DOCUMENT_BYTES = 1 << 20  # a generated table of 2 MB would be most of a small run's data
 _HELDOUT_ONE_IN = 16
+# A file's documents end at the first line end after this many characters: windows of a few thousand tokens do not miss
+# what is further away, and a single file of some hundred kilobytes has pieces to hold out.
+_PIECE_CHARACTERS = 16 * 1024
 
 
 def standard_library() -> Iterator[str]:
@@ -30,12 +33,31 @@ def standard_library() -> Iterator[str]:
 
 
 def files(pattern: str) -> Iterator[str]:
-    """Yield the text files that a glob pattern matches, by path; raises UserError if there are none."""
+    """Yield the text files that a glob pattern matches, by path, long ones cut at line ends.
+
+    Raises UserError if there are none, or, at the end, if none of them was text.
+    """
     names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
     paths = sorted(path for path in map(Path, names) if path.is_file())
     if not paths:
         raise UserError(f"no file matches {pattern}")
-    return _texts(paths)
+    return _pieces_of(paths, pattern)
+
+
+def _pieces_of(paths: Iterable[Path], pattern: str) -> Iterator[str]:
+    is_any_text = False
+    for path in paths:
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                while lines := file.readlines(_PIECE_CHARACTERS):
+                    is_any_text = True
+                    yield "".join(lines)
+        except UnicodeDecodeError:  # a picture among the texts; what came before it stays
+            continue
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if not is_any_text:
+        raise UserError(f"no file that matches {pattern} is text in UTF-8")
 
 
 def dataset_stream(name: str, revision: str, column: str, limit: int, *, subset: str | None = None) -> Iterator[str]:

@@ -77,6 +77,24 @@ def test_testnet__names_the_wrong_option_and_leaves_with_2(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(None, "no file matches"), (b"\xff\xfe\x00", "is text in UTF-8"), (b"a line\n", "too small")],
+)
+def test_testnet__refuses_data_of_no_use(content: bytes | None, complaint: str, tmp_path: Path) -> None:
+    """In one line, and the next start, with better data, finds no half-made run."""
+    home = TestnetHome(tmp_path / "home", tmp_path)
+    home.folder.mkdir()
+    path = tmp_path / "data.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=complaint) as caught:
+        prepare(home, wishes(home.folder, data=(str(path),)))
+    assert "\n" not in str(caught.value)
+    path.write_text("".join(f"line {number} of some text\n" for number in range(40_000)))
+    assert prepare(home, wishes(home.folder, data=(str(path),))).data.train
+
+
 def test_testnet__refuses_a_summary_in_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
         hold_session(wishes(tmp_path / "home", summary=tmp_path / "missing" / "summary.json"))

@@ -166,6 +166,23 @@ def test_files__say_so_when_nothing_matches(tmp_path: Path) -> None:
         corpus.files(f"{tmp_path}/*.txt")
 
 
+def test_files__are_cut_at_line_ends_so_that_one_is_enough_for_a_run(tmp_path: Path) -> None:
+    text = "".join(f"line {number}, größer\r\n" for number in range(40_000))  # 700 KB
+    (tmp_path / "book.txt").write_bytes(text.encode())
+    pieces = list(corpus.files(f"{tmp_path}/*.txt"))
+    assert "".join(pieces) == text
+    assert all(piece.endswith("\n") and len(piece) < 17_000 for piece in pieces)
+    train, heldout = corpus.split(pieces)
+    assert len(train) > 5 * len(heldout) > 0
+
+
+def test_files__say_so_when_none_is_text(tmp_path: Path) -> None:
+    (tmp_path / "picture.txt").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(UserError, match="is text in UTF-8"):
+        list(corpus.files(f"{tmp_path}/*.txt"))
+
+
 def test_standard_library__is_there() -> None:
     texts = corpus.standard_library()
     assert "def" in next(texts) + next(texts)
