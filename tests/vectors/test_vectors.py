@@ -20,6 +20,7 @@ from tests.vectors import (
     inference_vectors,
     membership_vectors,
     reduce_vectors,
+    scoring_vectors,
     settlement_vectors,
     vrf_vectors,
 )
@@ -37,6 +38,7 @@ RUNNERS: dict[str, Callable[[str, Case], None]] = {
     "membership": membership_vectors.run,
     "reduce": reduce_vectors.run,
     "settlement": settlement_vectors.run,
+    "scoring": scoring_vectors.run,
     "vrf": vrf_vectors.run,
 }
 GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
@@ -51,6 +53,7 @@ GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
     "membership": membership_vectors.documents,
     "reduce": reduce_vectors.documents,
     "settlement": settlement_vectors.documents,
+    "scoring": scoring_vectors.documents,
 }
 GENERATED = {
     ROOT / folder / f"{file}.json": document
