@@ -55,14 +55,14 @@ class Letters:
         means: how members are called.
         stage, epoch: of the merge.
         nursery: in which letters are brought.
-        over: True once some member says that it has merged.
+        merged: members that say they are through with it.
     """
 
     means: Means
     stage: int
     epoch: int
     nursery: trio.Nursery
-    over: bool = False
+    merged: set[PeerId] = field(default_factory=set)
     _ends_s: float = inf
     _unread: list[Letter] = field(default_factory=list)
     _known: set[bytes] = field(default_factory=set)
@@ -117,7 +117,7 @@ class Letters:
                     await self.means.streams.call(member, MERGE, note)
             except RefusedError as error:
                 if error.reason == "merged":
-                    self.over = True
+                    self.merged.add(member)
                     self._wake()
                 if error.reason != "not-yet":
                     return

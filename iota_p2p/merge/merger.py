@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import trio
 
@@ -15,13 +16,12 @@ from iota_p2p.merge.stage_merge import StageMerge
 from iota_p2p.run.spec import MergeSpec
 from iota_p2p.training.held_stage import HeldStage
 from iota_p2p.training.work_share import WorkShare
-from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.butterfly.contribution import Contribution, validate_contribution_gossip
+from iota_p2p_protocols.butterfly.contribution import validate_contribution_gossip
 from iota_p2p_protocols.butterfly.exchange import Note
 from iota_p2p_protocols.errors import RefusedError
-from iota_p2p_protocols.ids import CONTRIBUTIONS, MERGE
+from iota_p2p_protocols.ids import CONTRIBUTIONS, MERGE, MERGES, TopicSpec
 
 LOOK_EVERY_S = 0.1  # whether stages were taken or let go
 
@@ -88,19 +88,19 @@ class Merger:
             clock=member.clock,
         )
 
-        def announce(contribution: Verified[Contribution]) -> None:
-            nursery.start_soon(self._publish, contribution)
+        def announce(what: Literal["contribution", "merge"], data: bytes) -> None:
+            nursery.start_soon(self._publish, CONTRIBUTIONS if what == "contribution" else MERGES, data)
 
         def tell(record: MergeRecord) -> None:
             self.on_merged(record)
 
         return StageMerge(means, self.share, held, self.spec, self.memory, nursery, announce, tell)
 
-    async def _publish(self, contribution: Verified[Contribution]) -> None:
+    async def _publish(self, topic: TopicSpec, data: bytes) -> None:
         try:
-            await self.member.network.gossip.publish(CONTRIBUTIONS, contribution.envelope_bytes)
+            await self.member.network.gossip.publish(topic, data)
         except PeerUnavailableError as error:
-            _log.debug("contribution not published", extra={"reason": str(error)})
+            _log.debug("not published", extra={"topic": topic.name, "reason": str(error)})
 
     def _hear(self, data: bytes, author: PeerId) -> None:
         run_id, now_s = self.share.terms.run_id, self.member.clock()
@@ -115,8 +115,11 @@ class Merger:
         merge = self._merges.get(note.stage)
         if merge is None:
             raise RefusedError("not-yet", f"expected a stage that we hold, got {note.stage}")
-        if note.epoch < merge.letters.epoch:
-            raise RefusedError("merged", f"expected epoch {merge.letters.epoch}, got {note.epoch}")
         if note.epoch > merge.letters.epoch:
             raise RefusedError("not-yet", f"expected epoch {merge.letters.epoch}, got {note.epoch}")
-        merge.letters.take(caller, note.what, note.data)
+        if note.epoch == merge.letters.epoch:
+            merge.letters.take(caller, note.what, note.data)
+        elif note.epoch == merge.previous.epoch and note.what == "merge":
+            merge.previous.take(caller, note.what, note.data)
+        else:
+            raise RefusedError("merged", f"expected epoch {merge.letters.epoch}, got {note.epoch}")

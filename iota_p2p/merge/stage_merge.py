@@ -8,22 +8,23 @@ time, and usually after a few round trips.
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import floor
+from typing import Literal
 
 import numpy as np
 import trio
 
 from iota_p2p.merge.base_fetch import BaseFetch, best_base
+from iota_p2p.merge.certifying import Certifying
+from iota_p2p.merge.encounter import Encounter, Outcome
 from iota_p2p.merge.letters import Letters
-from iota_p2p.merge.meeting import MeetingTask
 from iota_p2p.merge.memory import KnownBase, MergeMemory, vector_digest
 from iota_p2p.merge.outer_step import OuterState, Vector, outer_step
 from iota_p2p.merge.record import How, MergeRecord, record_of
-from iota_p2p.merge.reduction import Reduction, reduce_round
-from iota_p2p.merge.round import Committed, Contributor, Means, Round, commit
+from iota_p2p.merge.round import Committed, Means, commit
 from iota_p2p.run.data import epoch_seed
 from iota_p2p.run.spec import MergeSpec
 from iota_p2p.training.held_stage import EpochWork, HeldStage
@@ -33,16 +34,14 @@ from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.butterfly.codecs import CODECS
-from iota_p2p_protocols.butterfly.contribution import Contribution, check_contribution
-from iota_p2p_protocols.butterfly.roster import RosterCertificate
+from iota_p2p_protocols.butterfly.contribution import Contribution
+from iota_p2p_protocols.butterfly.merge_certificate import NO_VELOCITY, merge_of
 from iota_p2p_protocols.message import open_signed, seal_message
 
 # For whoever was left out: the others need about so long. Whoever waits in vain goes on alone, and is brought back by
 # its next contribution's base.
 CATCH_UP_S = 5.0
 ASK_EVERY_S = 0.2
-# The machine gives up by itself after some rounds of conveners; in a large stage of silent ones that is too long.
-MEETING_S = 20.0
 LIFETIME_S = 3600
 
 _log = logging.getLogger(__name__)
@@ -59,9 +58,10 @@ class StageMerge:
         spec: how the run merges.
         memory: what others may ask us for.
         nursery: in which letters are brought.
-        announce: publishes our contribution.
+        announce: gossips our contribution, or a merge's certificate.
         on_merged: told of every epoch that begins.
         letters: of the epoch that the stage is in.
+        previous: of the one before.
     """
 
     means: Means
@@ -70,16 +70,19 @@ class StageMerge:
     spec: MergeSpec
     memory: MergeMemory
     nursery: trio.Nursery
-    announce: Callable[[Verified[Contribution]], None]
+    announce: Callable[[Literal["contribution", "merge"], bytes], None]
     on_merged: Callable[[MergeRecord], None]
     letters: Letters = field(init=False)
+    previous: Letters = field(init=False)
     _turned: trio.Event = field(default_factory=trio.Event)
 
     def __post_init__(self) -> None:
         """Be ready for letters."""
-        self._open_letters()
+        self.letters = Letters(self.means, self.held.index, self.held.epoch, self.nursery)
+        self.previous = self.letters
 
     def _open_letters(self) -> None:
+        self.previous = self.letters
         self.letters = Letters(self.means, self.held.index, self.held.epoch, self.nursery)
 
     @property
@@ -96,13 +99,15 @@ class StageMerge:
 
     async def run(self) -> None:
         """Keep the stage in the run's epoch for as long as it is held."""
-        if self.held.base is None:
-            await self._catch_up()
-            self._open_letters()
-        await self._known()
+        if self.held.base is not None:
+            await self._known()
         while self._is_held:
             self._turned = trio.Event()
-            if self.held.epoch < self.share.epoch:
+            if self.held.base is None:
+                self.on_merged(await self._catch_up())
+                await self._known()
+                self._open_letters()
+            elif self.held.epoch < self.share.epoch:
                 await self._go_on()
             else:
                 await self._turned.wait()
@@ -121,7 +126,6 @@ class StageMerge:
         if record is None:
             record = await self._catch_up()
         await self._known()
-        self.letters.end()
         self._open_letters()
         self.on_merged(record)
 
@@ -157,64 +161,31 @@ class StageMerge:
             if not work.samples or not bool(np.isfinite(gradient_W).all()):
                 return None
             committed = await self.means.beside(partial(self._commit, gradient_W))
-            outcome = await self._agree(work, committed)
+            outcome = await self._encounter(work, committed).run()
             if outcome is None:
                 return None
-            round_, reduction = outcome
+            round_, reduction = outcome.round_, outcome.reduction
             step = partial(outer_step, held.base, reduction.gradient_W, self.spec, held.epoch)
             state = await self.means.beside(step)
             held.residual_W = committed.residual_W
             await self.share.lane.run(Priority.BACKWARD, partial(held.install, state, held.epoch + 1))
+        self.nursery.start_soon(self._certify, outcome, state, self.letters)
         bytes_up = self.memory.given(held.index, round_.epoch)
         return record_of(round_, reduction, vector_digest(state.theta_W), trio.current_time() - began_s, bytes_up)
 
-    def _commit(self, gradient_W: Vector) -> Committed:
-        return commit(gradient_W, CODECS[self.spec.codec], self.held.residual_W)
-
-    async def _agree(self, work: EpochWork, committed: Committed) -> tuple[Round, Reduction] | None:
-        """Come to a roster and to its mean; None if we are left out or something is missing."""
+    def _encounter(self, work: EpochWork, committed: Committed) -> Encounter:
         contribution = self._contribution(work, committed)
         self.memory.keep_committed(self.held.index, self.held.epoch, contribution.digest, committed)
-        self.announce(contribution)
-        meeting = MeetingTask(
+        self.announce("contribution", contribution.envelope_bytes)
+        return Encounter(
             means=self.means,
             letters=self.letters,
+            memory=self.memory,
             own=contribution,
+            committed=committed,
             seed=epoch_seed(self.means.run_id, self.held.epoch),
-            expected=self._expected,
-            check=partial(check_contribution, codec=self.spec.codec, num_values=len(work.theta_W)),
+            expected=lambda: [*self.others(), self.means.identity.peer_id],
         )
-        outcome = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(meeting.run)
-            with trio.move_on_after(MEETING_S):
-                while meeting.certificate is None and not meeting.left_out:
-                    await meeting.changed.wait()
-            while meeting.certificate is not None and outcome is None and not meeting.left_out:
-                outcome = await self._reduce(meeting, meeting.certificate, committed)
-            nursery.cancel_scope.cancel()
-        return outcome if outcome is not None and outcome[1].here else None
-
-    async def _reduce(
-        self, meeting: MeetingTask, certificate: RosterCertificate, committed: Committed
-    ) -> tuple[Round, Reduction] | None:
-        """Reduce with the members of a certificate; None if another one replaces it meanwhile."""
-        round_ = self._round(certificate, committed)
-        reductions: list[Reduction] = []
-        async with trio.open_nursery() as nursery:
-
-            async def watch() -> None:
-                while meeting.certificate is certificate and not meeting.left_out:
-                    await meeting.changed.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch)
-            reductions.append(await reduce_round(self.means, round_, self.letters, self.memory))
-            nursery.cancel_scope.cancel()
-        return (round_, reductions[0]) if reductions else None
-
-    def _expected(self) -> Collection[PeerId]:
-        return [*self.others(), self.means.identity.peer_id]
 
     def _contribution(self, work: EpochWork, committed: Committed) -> Verified[Contribution]:
         now_s = floor(self.means.clock())
@@ -236,22 +207,31 @@ class StageMerge:
         )
         return open_signed(seal_message(contribution, self.means.identity), Contribution)
 
-    def _round(self, certificate: RosterCertificate, committed: Committed) -> Round:
-        contributors = tuple(
-            Contributor(one.signer, one.digest, one.payload.root, one.payload.samples)
-            for one in certificate.contributions
+    async def _certify(self, outcome: Outcome, state: OuterState, letters: Letters) -> None:
+        """See what two thirds say came of a merge, while training goes on; take that if it is not what we have."""
+        velocity = NO_VELOCITY if state.velocity_W is None else vector_digest(state.velocity_W)
+        own = merge_of(
+            outcome.certificate,
+            outcome.round_.shard_map,
+            outcome.reduction.claims,
+            theta_digest=vector_digest(state.theta_W),
+            velocity_digest=velocity,
         )
-        me = certificate.members.index(self.means.identity.peer_id)
-        return Round(
-            certificate.digest,
-            self.held.epoch,
-            self.held.index,
-            committed.codec,
-            committed.num_values,
-            contributors,
-            me,
-            committed,
-        )
+        certificate = await Certifying(self.means, letters, outcome.certificate).run(own)
+        letters.end()
+        if certificate is None or self.held.epoch != outcome.round_.epoch + 1:
+            return
+        if certificate.payload.theta_digest == own.theta_digest:
+            self.held.certificate = certificate.digest
+            if outcome.certificate.roster.payload.convener == self.means.identity.peer_id:
+                self.announce("merge", certificate.envelope_bytes)
+            return
+        _log.warning("merged otherwise than the others", extra={"stage": self.held.index, "epoch": own.epoch})
+        self.held.base = None
+        self.turn()
+
+    def _commit(self, gradient_W: Vector) -> Committed:
+        return commit(gradient_W, CODECS[self.spec.codec], self.held.residual_W)
 
     async def _catch_up(self) -> MergeRecord:
         """Take what the others agreed on; our own work of the epoch is lost. Go on alone if nobody has anything."""

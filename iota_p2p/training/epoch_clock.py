@@ -1,35 +1,43 @@
-"""Which epoch it is, from the progress that sources publish.
+"""Which epoch it is, from the progress that sources publish: the shell of the close machine (`close_machine`).
 
-A source says every few seconds how many of its microbatches came home. When all together have reached the spec's
-target, or the deadline has passed, everybody who sees it goes on to the next epoch; who missed it, even several times,
-follows when most of the sources it knows are ahead. These are claims: a source that boasts can close an epoch early,
-and nothing else. Microbatches under way go on across the change.
+A source says every few seconds how many of its microbatches came home. All count by the same rule, and whoever sees
+the end of an epoch first says so with what it counted, for those who missed some of it. Microbatches under way go on
+across the change.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from math import floor
-from statistics import median_low
 
 import trio
 
 from iota_p2p.membership.member import Member, open_recent
 from iota_p2p.training.source import Source
 from iota_p2p.training.work_share import WorkShare
-from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.errors import IgnoreError, PeerUnavailableError
-from iota_p2p_protocols.ids import PROGRESS
+from iota_p2p_protocols.close_machine import (
+    LOOK_EVERY_S,
+    Closed,
+    CloseRules,
+    Closing,
+    Effect,
+    Event,
+    Live,
+    Progressed,
+    Publish,
+    Tick,
+    TurnOver,
+    step,
+)
+from iota_p2p_protocols.epoch_close import Close, validate_epoch_close
+from iota_p2p_protocols.errors import PeerUnavailableError
+from iota_p2p_protocols.ids import EPOCHS, PROGRESS, TopicSpec
 from iota_p2p_protocols.message import open_gossip, seal_message
-from iota_p2p_protocols.progress import Progress, ProgressBoard, validate_progress_gossip
+from iota_p2p_protocols.progress import Progress, validate_progress_gossip
 
 PUBLISH_EVERY_S = 2.0  # with one stage each, half of what the topic allows
-LOOK_EVERY_S = 0.5
 LIFETIME_S = 600
-# No source counts for more than so many times the middle one: a boast may make an epoch shorter, but not so short
-# that microbatches under way outlive the two epochs in which they are of use.
-MAX_BOAST = 4
 
 _log = logging.getLogger(__name__)
 
@@ -49,68 +57,78 @@ class EpochClock:
     share: WorkShare
     source: Source
     turn_over: Callable[[int], Awaitable[None]]
-    board: ProgressBoard = field(default_factory=ProgressBoard)
-    _began_s: float = 0.0
+    _closing: Closing = field(init=False)
     _sequence: int = 0
-    _latest: dict[PeerId, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin to count."""
+        rules = self.share.spec.epoch
+        self._closing = Closing(
+            self.member.identity.peer_id,
+            CloseRules(self.share.terms.run_id, rules.target_microbatches, float(rules.deadline_s)),
+            self.share.epoch,
+            self.member.clock(),
+        )
 
     async def run(self) -> None:
         """Keep the time until cancelled."""
-        self._began_s = trio.current_time()
-        async with (
-            self.member.network.gossip.subscribe(PROGRESS, self._hear) as heard,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(self._publish)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, PROGRESS, self._hear_progress)
+            nursery.start_soon(self._listen, EPOCHS, self._hear_close)
+            nursery.start_soon(self._publish_progress)
             nursery.start_soon(self._look)
-            async for _ in heard:
-                pass
 
-    def _hear(self, data: bytes, author: PeerId) -> None:
+    async def _listen(self, topic: TopicSpec, validate: Callable[[bytes, PeerId], Event]) -> None:
+        async with self.member.network.gossip.subscribe(topic, validate) as events:
+            async for event in events:
+                await self._take(event)
+
+    def _hear_progress(self, data: bytes, author: PeerId) -> Event:
         run_id, now_s = self.share.terms.run_id, self.member.clock()
         claimed = open_gossip(data, author, Progress, run_id=run_id, now_s=now_s, opener=open_recent)
         # Those who are ahead are heard, too, however far; opening it again costs nothing.
         epoch = max(claimed.payload.epoch, self.share.epoch + 1)
-        self._take(validate_progress_gossip(data, author, run_id=run_id, epoch=epoch, now_s=now_s, opener=open_recent))
+        opened = validate_progress_gossip(data, author, run_id=run_id, epoch=epoch, now_s=now_s, opener=open_recent)
+        return Progressed(opened)
 
-    def _take(self, progress: Verified[Progress]) -> None:
-        if progress.payload.epoch <= self.share.epoch + 1:
-            self.board.receive(progress)
-        if self.member.view.is_live(progress.signer):  # which bounds how many there are
-            self._latest[progress.signer] = progress.payload.epoch
+    def _hear_close(self, data: bytes, author: PeerId) -> Event:
+        close: Close = validate_epoch_close(
+            data,
+            author,
+            run_id=self.share.terms.run_id,
+            epoch=self.share.epoch,
+            now_s=self.member.clock(),
+            opener=open_recent,
+        )
+        return Closed(close)
 
     async def _look(self) -> None:
-        await trio.sleep(LOOK_EVERY_S / 2)  # never when we publish: which came first would be left to chance
+        # Half a look off the beat of publishing: two things of one moment would come in an order that chance decides.
+        await trio.sleep(LOOK_EVERY_S / 2)
         while True:
             await trio.sleep(LOOK_EVERY_S)
-            reason = self._reason_to_turn()
-            if reason:
-                _log.info("epoch over", extra={"epoch": self.share.epoch, "reason": reason})
-                self._began_s = trio.current_time()
-                await self.turn_over(self.share.epoch + 1)
-                self.board.forget_before(self.share.epoch)
+            await self._take(Live(frozenset(self.share.routes.replicas(0))))
+            await self._take(Tick())
 
-    def _reason_to_turn(self) -> str:
-        epoch, rules = self.share.epoch, self.share.spec.epoch
-        done = self._done(epoch)
-        if done >= rules.target_microbatches:
-            return f"{done} of {rules.target_microbatches} microbatches"
-        if done and trio.current_time() >= self._began_s + rules.deadline_s:
-            return f"deadline of {rules.deadline_s} s"
-        self._latest = {peer_id: of for peer_id, of in self._latest.items() if self.member.view.is_live(peer_id)}
-        ahead = sum(of > epoch for of in self._latest.values())
-        if 2 * ahead > len(self._latest):
-            return f"{ahead} of {len(self._latest)} sources are ahead"
-        return ""
+    async def _take(self, event: Event) -> None:
+        self._closing, effects = step(self._closing, event, self.member.clock())
+        await self._do(effects)
 
-    def _done(self, epoch: int) -> int:
-        """Return how many microbatches the live sources have done, boasts cut down."""
-        sources = sorted(self.share.routes.replicas(0))
-        counts = [self.board.done_by(peer_id, epoch, 0) for peer_id in sources]
-        most = MAX_BOAST * (median_low(counts) + 1) if counts else 0
-        return sum(counts) if len(counts) == 1 else sum(min(count, most) for count in counts)
+    async def _do(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, TurnOver):
+                _log.info("epoch over", extra={"epoch": self.share.epoch, "reason": effect.reason})
+                await self.turn_over(effect.epoch)
+            elif isinstance(effect, Publish):
+                await self._publish(EPOCHS, seal_message(effect.close, self.member.identity))
 
-    async def _publish(self) -> None:
+    async def _publish(self, topic: TopicSpec, data: bytes) -> None:
+        try:
+            await self.member.network.gossip.publish(topic, data)
+        except PeerUnavailableError as error:
+            _log.debug("not published", extra={"topic": topic.name, "reason": str(error)})
+
+    async def _publish_progress(self) -> None:
         """Publish our own progress, and count it ourselves."""
         while True:
             await trio.sleep(PUBLISH_EVERY_S)
@@ -131,8 +149,5 @@ class EpochClock:
                 loss_sum_micronats=done.loss_sum_micronats,
             )
             data = seal_message(progress, self.member.identity)
-            try:
-                self._take(open_recent(data, Progress))
-                await self.member.network.gossip.publish(PROGRESS, data)
-            except (IgnoreError, PeerUnavailableError) as error:
-                _log.debug("progress not published", extra={"reason": str(error)})
+            await self._take(Progressed(open_recent(data, Progress)))
+            await self._publish(PROGRESS, data)

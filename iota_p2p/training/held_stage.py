@@ -62,6 +62,7 @@ class HeldStage:
         base: the state that the epoch began with, which its replicas agree on; None in a run that never merges, and
             as long as it is not known.
         base_digest: SHA-256 of the base's weights, in float32 and the order of names.
+        certificate: digest of the merge certificate that names the base; None if there is none, or not yet.
         residual_W: what the codec has lost of our contributions so far.
     """
 
@@ -75,6 +76,7 @@ class HeldStage:
         self.gate = StageGate()
         self.base: OuterState | None = None
         self.base_digest: Digest | None = None
+        self.certificate: Digest | None = None
         self.residual_W: Vector | None = None
         self._data = data
         self._since_step = 0
@@ -92,6 +94,11 @@ class HeldStage:
         if settled and self.spec.merge is not None:
             self._settle(OuterState(vector_of(self.compute.stage)))
 
+    @property
+    def has_stepped(self) -> bool:
+        """Whether the weights are other ones than at the epoch's beginning."""
+        return self._steps_in_epoch > 0
+
     def work(self) -> EpochWork:
         """Return what the epoch has come to."""
         samples = self._steps_in_epoch * self.spec.epoch.microbatches_per_step
@@ -104,7 +111,7 @@ class HeldStage:
         self._settle(state)
 
     def _settle(self, state: OuterState) -> None:
-        self.base = state
+        self.base, self.certificate = state, None
         self.base_digest = digest(state.theta_W.data.cast("B"))
 
     def start_epoch(self, epoch: int) -> None:

@@ -62,7 +62,8 @@ class StateBounds:
 
 def freeze(held: HeldStage) -> StageState:
     """Return a held stage's state now; on the compute lane."""
-    return StageState(held.index, held.epoch, held.compute.num_steps, held.compute.checkpoint())
+    certificate = None if held.has_stepped else held.certificate
+    return StageState(held.index, held.epoch, held.compute.num_steps, held.compute.checkpoint(), certificate)
 
 
 def state_bounds(plan: RunPlan, stage: int) -> StateBounds:

@@ -1,0 +1,115 @@
+"""`Encounter`: one stage's replicas at the end of an epoch, from our contribution to the mean of all."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from iota_p2p.merge.letters import Letters
+from iota_p2p.merge.meeting import MeetingTask
+from iota_p2p.merge.memory import MergeMemory
+from iota_p2p.merge.reduction import Reduction, reduce_round
+from iota_p2p.merge.round import Committed, Contributor, Means, Round
+from iota_p2p_crypto.envelope import Verified
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.butterfly.contribution import Contribution, check_contribution
+from iota_p2p_protocols.butterfly.roster import RosterCertificate
+
+# The machine gives up by itself after some rounds of conveners; in a large stage of silent ones that is too long.
+MEETING_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an encounter came to.
+
+    Attributes:
+        certificate: of its roster.
+        round_: the merge.
+        reduction: its mean.
+        faults: proofs of what members did wrong.
+    """
+
+    certificate: RosterCertificate
+    round_: Round
+    reduction: Reduction
+    faults: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encounter:
+    """One merge with others.
+
+    Attributes:
+        means: how others are called.
+        letters: how members talk.
+        memory: what they may ask us for; our blocks are in it.
+        own: our contribution.
+        committed: its blocks.
+        seed: the epoch's.
+        expected: returns the replicas that are there now, ourselves among them.
+    """
+
+    means: Means
+    letters: Letters
+    memory: MergeMemory
+    own: Verified[Contribution]
+    committed: Committed
+    seed: bytes
+    expected: Callable[[], Collection[PeerId]]
+
+    async def run(self) -> Outcome | None:
+        """Come to a roster and to its mean; None if we are left out or some result cannot be had."""
+        payload = self.own.payload
+        meeting = MeetingTask(
+            means=self.means,
+            letters=self.letters,
+            own=self.own,
+            seed=self.seed,
+            expected=self.expected,
+            check=partial(_check, codec=payload.codec, num_values=payload.num_values),
+        )
+        outcome: Outcome | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(meeting.run)
+            with trio.move_on_after(MEETING_S):
+                while meeting.certificate is None and not meeting.left_out:
+                    await meeting.changed.wait()
+            while meeting.certificate is not None and outcome is None and not meeting.left_out:
+                outcome = await self._reduce(meeting, meeting.certificate)
+            nursery.cancel_scope.cancel()
+        return outcome if outcome is not None and outcome.reduction.here else None
+
+    async def _reduce(self, meeting: MeetingTask, certificate: RosterCertificate) -> Outcome | None:
+        """Reduce with the members of a certificate; None if another one replaces it meanwhile."""
+        round_ = self._round(certificate)
+        reductions: list[Reduction] = []
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                while meeting.certificate is certificate and not meeting.left_out:
+                    await meeting.changed.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            reductions.append(await reduce_round(self.means, round_, self.letters, self.memory))
+            nursery.cancel_scope.cancel()
+        if not reductions:
+            return None
+        return Outcome(certificate, round_, reductions[0], (*meeting.faults, *reductions[0].faults))
+
+    def _round(self, certificate: RosterCertificate) -> Round:
+        contributors = tuple(
+            Contributor(one.signer, one.digest, one.payload.root, one.payload.samples)
+            for one in certificate.contributions
+        )
+        payload, me = self.own.payload, certificate.members.index(self.means.identity.peer_id)
+        codec, num_values = self.committed.codec, self.committed.num_values
+        return Round(
+            certificate.digest, payload.epoch, payload.stage, codec, num_values, contributors, me, self.committed
+        )
+
+
+def _check(contribution: Verified[Contribution], codec: str, num_values: int) -> None:
+    check_contribution(contribution, codec=codec, num_values=num_values)
