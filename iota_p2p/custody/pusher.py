@@ -1,6 +1,6 @@
 """`Pusher`: gives the states of the stages we hold to custodians elsewhere, again and again.
 
-A stage is pushed when an epoch begins, every `PUSH_EVERY_S` while it is trained, and at once to a custodian who is
+A stage is pushed when an epoch begins, when much of its work would be lost with us, and at once to a custodian who is
 new. Only chunks that the custodian lacks travel. Between two chunks the pusher rests so long that it is busy for
 `LINK_SHARE` of the time: that bounds the link's share without knowing the link.
 """
@@ -24,8 +24,11 @@ from iota_p2p_protocols.ids import CUSTODY
 from iota_p2p_protocols.view import View
 
 LOOK_EVERY_S = 1.0
-# So much work a stage's death costs at most, besides the time of a push; `LINK_SHARE` makes it rarer for large states.
-PUSH_EVERY_S = 10.0
+# A young stage would lose most of what it has learnt, an old one little: within an epoch it is pushed again when so
+# many of all its steps are new, but not sooner than the one time and not later than the other.
+MAX_LOST_SHARE = 0.2
+PUSH_AFTER_S = 10.0
+PUSH_EVERY_S = 60.0
 # Of the uplink; activations and merges need the rest. 100 MB to three custodians over 4 Mbit/s take 40 minutes.
 LINK_SHARE = 0.25
 # A custodian that did not take a chunk in this time is passed over; 1 MiB over a home uplink takes 2 s.
@@ -105,7 +108,10 @@ class Pusher:
         age_s = trio.current_time() - last.at_s
         if last.retry_s is not None:
             return age_s >= last.retry_s
-        return last.epoch < held.epoch or (age_s >= PUSH_EVERY_S and last.num_steps != held.compute.num_steps)
+        new_steps = held.compute.num_steps - last.num_steps
+        if age_s >= PUSH_AFTER_S and new_steps > MAX_LOST_SHARE * held.compute.num_steps:
+            return True
+        return last.epoch < held.epoch or (age_s >= PUSH_EVERY_S and new_steps != 0)
 
     def _forget(self, stage: int, chosen: Sequence[PeerId]) -> None:
         """Forget those who are custodians no more: should they be again, they will say what they still have."""

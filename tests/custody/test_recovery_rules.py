@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from iota_p2p.custody.pusher import PUSH_EVERY_S
+from iota_p2p.custody.pusher import PUSH_AFTER_S, PUSH_EVERY_S
 from iota_p2p_protocols import state_manifest
 from iota_p2p_testnet.adversaries import serve_wrong_chunks
 from iota_p2p_testnet.training_swarm import Costs, Member, TrainingSwarm, open_training_swarm, small_run
@@ -81,7 +81,7 @@ async def test_killed_peer__back_with_its_identity_and_the_better_of_its_disk_an
 async def test_pushes__follow_epochs_and_time_and_stop_when_nothing_changes(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """Per epoch, each custodian gets one state, and one more every so many seconds."""
+    """Per epoch, each custodian gets one state, and more of them while the stage is young."""
     spec = small_run(tmp_path, target_microbatches=40)
     pushes: list[tuple[int, int, int]] = []
     async with open_training_swarm(1, spec, tmp_path) as swarm:
@@ -93,7 +93,7 @@ async def test_pushes__follow_epochs_and_time_and_stop_when_nothing_changes(
         await trio.sleep(2)
         elapsed_s = trio.current_time() - began_s
         assert {one[0] for one in pushes} >= {epoch + 1, epoch + 2, epoch + 3}, "each new epoch is pushed at once"
-        num_states = 3 + elapsed_s / PUSH_EVERY_S
+        num_states = 3 + elapsed_s / PUSH_AFTER_S
         assert len(pushes) <= 3 * (num_states + 1)
         for member in members:
             member.trainer.source.paused = True
