@@ -32,6 +32,7 @@ class PeerStart:
         run_file: the run, for the first peer only; the others are told by whom they join.
         log: where its errors go.
         scratch: folder of its sockets, which a peer that is killed cannot remove itself.
+        memory_mib: what it gives to the run.
     """
 
     home: Path
@@ -39,6 +40,7 @@ class PeerStart:
     run_file: Path | None
     log: Path
     scratch: Path
+    memory_mib: int
 
 
 def start_fork_server() -> None:
@@ -86,6 +88,8 @@ def command_line(start: PeerStart) -> list[str]:
         "/ip4/127.0.0.1/tcp/0",
         "--threads",
         "1",
+        "--memory",
+        str(start.memory_mib),
         "--validate",
     ]
     for address in start.bootstrap:

@@ -1,5 +1,6 @@
 """A local network of real peers: started, watched, killed by plan, and stopped."""
 
+import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ START_S = 60.0
 STOP_S = 4.0
 # With --epochs only: nothing was trained for this long, and no epoch would ever come. Two deadlines of an epoch.
 STALL_S = 120.0
+# The machine's memory is shared out evenly, but a peer with less than this could hold no stage of the tiny run (90 to
+# 114 MiB with all its slots).
+LEAST_MEMORY_MIB = 128
 _SHOW_EVERY_S = 0.5
 _SAMPLE_EVERY_S = 1.0
 _MAX_BOOTSTRAP = 3  # a later start joins through any peer that is up; one may just be dying
@@ -75,7 +79,10 @@ class _Testnet:
         self._heard = trio.Event()  # set and replaced at every event
         self._killed: dict[int, float | None] = {}  # killed by plan and not yet handled: when each comes back
         self._resting: set[int] = set()  # dead, and coming back
-        self._peers = {number: LocalPeer(home.peer(number), home.scratch, self._ear(number)) for number in board.rows}
+        memory_mib = max(LEAST_MEMORY_MIB, _memory_mib() // len(board.rows))
+        self._peers = {
+            number: LocalPeer(home.peer(number), home.scratch, memory_mib, self._ear(number)) for number in board.rows
+        }
 
     @property
     def _now_s(self) -> float:
@@ -224,6 +231,10 @@ def _disappointment(board: Board) -> str | None:
     if board.unexpected_ends:
         return f"{board.unexpected_ends} peers ended by themselves"
     return None if board.totals.tokens else "nothing was trained"
+
+
+def _memory_mib() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 
 
 def _how(code: int) -> str:
