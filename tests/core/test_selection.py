@@ -118,6 +118,26 @@ def test_swarm__comes_to_rest_and_stays(view: SwarmView) -> None:
 
 
 @given(views())
+@settings(max_examples=8)
+def test_thousand_decisions__take_no_peer_to_and_fro(view: SwarmView) -> None:
+    """From any state: nobody goes from one set of stages to another and back twice, and the last 500 change nothing."""
+    held: dict[str, list[tuple[int, ...]]] = {me.peer_id: [me.stages] for me in view.peers}
+    now_s, decisions, last_change = NOW_S, 0, 0
+    while decisions < 1000:
+        view = decide(view, now_s)
+        now_s += LEASE_S
+        decisions += len(view.peers)
+        for me in view.peers:
+            if me.stages != held[me.peer_id][-1]:
+                held[me.peer_id].append(me.stages)
+                last_change = decisions
+    assert last_change <= 500
+    for sets in held.values():
+        there_and_back = zip(sets, sets[1:], sets[2:], sets[3:], strict=False)
+        assert not any(first == third and second == fourth for first, second, third, fourth in there_and_back)
+
+
+@given(views())
 def test_move__raises_the_slowest_stage_it_touches(view: SwarmView) -> None:
     steps = {name: choice for name, choice in plan_round(view, NOW_S).items() if choice.kind == "move"}
     for me in view.peers:
