@@ -192,7 +192,7 @@ def draw(results: list[dict[str, Any]], rows: list[str], path: Path) -> bool:
             smooth = [mean(losses[max(0, i - 4) : i + 1]) for i in range(len(losses))]
             steps = [step * MICROBATCH_SIZE * MODEL.sequence_length for step, _ in curves[0]]
             axes.plot(steps[: len(smooth)], smooth, label=row)
-    axes.set_ylim(1.2, 3.5)
+    axes.set_ylim(top=3.5)
     axes.legend()
     figure.savefig(path, dpi=120)
     return True
