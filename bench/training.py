@@ -36,7 +36,7 @@ from rich.table import Table
 
 from bench.hop import Pathway, cpu_ms
 from bench.training_alone import Alone, train_alone
-from bench.training_peers import Peer, Usage, running_peer, testnet, usage_of, wait_until
+from bench.training_peers import Peer, Usage, memory_mb, running_peer, testnet, usage_of, wait_until
 from iota_p2p.run.configs import find_config
 from iota_p2p.run.plan_file import load_plan
 
@@ -62,6 +62,7 @@ def measure_peers(count: int, seconds: float) -> tuple[Usage, Figures]:
             "forward_ratio": boundary["forward_ratio"],
             "backward_ratio": boundary["backward_ratio"],
             **trouble,
+            **memory_mb(peers),
             **measure_join(peers[0]),
         }
     return used, rest

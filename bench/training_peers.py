@@ -160,6 +160,22 @@ def usage_of(peers: list[Peer]) -> Usage:
     )
 
 
+def memory_mb(peers: list[Peer]) -> dict[str, float]:
+    """Return what a peer and its daemon hold now in megabytes, the largest of each; shared pages count in part."""
+    largest = {"peer_memory_mb": 0.0, "daemon_memory_mb": 0.0}
+    for peer in peers:
+        pid = peer.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        for name, processes in (("peer_memory_mb", [str(pid)]), ("daemon_memory_mb", children)):
+            largest[name] = max(largest[name], *map(_memory_mb, processes))
+    return largest
+
+
+def _memory_mb(pid: str) -> float:
+    rows = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(row.split()[1]) for row in rows if row.startswith("Pss:")) / 1000
+
+
 def _cpu_s(stat: Path) -> float:
     words = stat.read_text(encoding="ascii").rsplit(")", 1)[1].split()
     return (int(words[11]) + int(words[12])) / CLOCK_TICKS
