@@ -15,6 +15,9 @@ from iota_p2p_crypto.envelope import MAX_ENVELOPE_BYTES, Verified, domain_of, op
 from iota_p2p_crypto.errors import RemoteProtocolError, StaleError, UserError
 from iota_p2p_protocols.butterfly.fault_file import MAX_FAULT_BYTES
 from iota_p2p_protocols.butterfly.faults import is_fault, verify_fault
+from iota_p2p_protocols.butterfly.merge_certificate import Merge
+from iota_p2p_protocols.butterfly.roster import Roster, is_packed_roster, open_proposal, quorum
+from iota_p2p_protocols.epoch_close import EpochClose, open_epoch_close
 from iota_p2p_protocols.errors import WrongRunError
 from iota_p2p_protocols.ids import RUN_ID_BYTES
 from iota_p2p_protocols.kinds import KIND_BY_DOMAIN
@@ -25,7 +28,7 @@ _MAX_FILE_BYTES = max(MAX_ENVELOPE_BYTES, MAX_FAULT_BYTES)
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(help="A file holding one signed envelope, or a fault; '-' reads standard input.")
+        Path, typer.Argument(help="A file holding one signed envelope, a roster or a fault; '-' reads standard input.")
     ],
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="HEX", help="Also demand that it belongs to this run.")
@@ -44,7 +47,12 @@ def inspect(
     """
     expected_run = None if run_id is None else parse_run_id(run_id)
     data = _read(file)
-    report = inspect_fault(data, expected_run) if is_fault(data) else inspect_envelope(data, expected_run, time.time())
+    if is_fault(data):
+        report = inspect_fault(data, expected_run)
+    elif is_packed_roster(data):
+        report = inspect_roster(data, expected_run, time.time())
+    else:
+        report = inspect_envelope(data, expected_run, time.time())
     if as_json:
         typer.echo(json.dumps(report))
     else:
@@ -60,17 +68,26 @@ def inspect_envelope(data: bytes, run_id: bytes | None, now_s: float) -> dict[st
         domain = domain_of(data)
         report |= {"type": domain.name, "version": domain.version}
         verified = _open(data, domain)
-        report |= {
-            "signers": list(verified.signers),
-            "digest": verified.digest.hex(),
-            "fields": _printable(_fields_of(verified)),
-        }
-        if isinstance(verified.payload, SignedMessage):
-            report["current"] = _standing(verified.payload, run_id, now_s)
+        report |= _described(verified, run_id, now_s)
+        if isinstance(verified.payload, EpochClose):
+            open_epoch_close(data)
         report["valid"] = True
     except RemoteProtocolError as error:
         report |= {"rule": error.rule, "reason": str(error)}
     return report
+
+
+def inspect_roster(data: bytes, run_id: bytes | None, now_s: float) -> dict[str, Any]:
+    """Return what can be said of a roster that travels with its contributions, ready for JSON."""
+    report: dict[str, Any] = {"valid": False, "bytes": len(data), "type": Roster.domain.name}
+    try:
+        proposal = open_proposal(data)
+        report |= _described(proposal.roster, run_id, now_s)
+    except RemoteProtocolError as error:
+        return report | {"rule": error.rule, "reason": str(error)}
+    report["fields"]["samples"] = list(proposal.samples)
+    report["fields"]["base_digest"] = proposal.base_digest.hex()
+    return report | {"valid": True}
 
 
 def inspect_fault(data: bytes, run_id: bytes | None) -> dict[str, Any]:
@@ -83,6 +100,23 @@ def inspect_fault(data: bytes, run_id: bytes | None) -> dict[str, Any]:
     except RemoteProtocolError as error:
         return report | {"rule": error.rule, "reason": str(error)}
     return report | {"valid": True, "guilty": verdict.liar, "fields": _printable(asdict(verdict))}
+
+
+def _described(verified: Verified[Any], run_id: bytes | None, now_s: float) -> dict[str, Any]:
+    """Return what every envelope has, and how far it is certified."""
+    payload = verified.payload
+    described = {
+        "signers": list(verified.signers),
+        "digest": verified.digest.hex(),
+        "fields": _printable(_fields_of(verified)),
+    }
+    if isinstance(payload, SignedMessage):
+        described["current"] = _standing(payload, run_id, now_s)
+    if isinstance(payload, Roster | Merge):
+        signed, needed = len(set(verified.signers) & set(payload.peers)), quorum(len(payload.peers))
+        answer = "yes" if signed >= needed else "no"
+        described["certified"] = f"{answer}: {signed} of {len(payload.peers)} members signed, {needed} are enough"
+    return described
 
 
 def _open(data: bytes, domain: Domain) -> Verified[Any]:
@@ -117,7 +151,7 @@ def _printable(value: Any) -> Any:
 def _print_text(report: dict[str, Any]) -> None:
     verdict = "valid" if report["valid"] else f"INVALID: {report['reason']} [{report['rule']}]"
     typer.echo(f"verdict   {verdict}")
-    for name in ("type", "version", "digest", "current", "guilty"):
+    for name in ("type", "version", "digest", "current", "certified", "guilty"):
         if name in report:
             typer.echo(f"{name:<10}{report[name]}")
     for signer in report.get("signers", ()):

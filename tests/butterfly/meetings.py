@@ -147,7 +147,8 @@ class Room:
         }
 
     def _all_settled(self) -> bool:
-        return all(outcome is not None for outcome in self.outcomes().values())
+        living = (meeting for peer_id, meeting in self.meetings.items() if peer_id not in self.dead)
+        return all(meeting.certificate is not None for meeting in living)
 
     def _note(self, me: PeerId, said: Event) -> None:
         if isinstance(said, Countersigned | Proposed):

@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 
+from iota_p2p.cli.inspect import inspect_envelope, inspect_roster
 from iota_p2p_crypto.domains import TREE_HEAD
 from iota_p2p_crypto.envelope import seal
 from iota_p2p_crypto.identity import Identity
 from iota_p2p_protocols.advert import LIFETIME_S, Advert
 from iota_p2p_protocols.butterfly.reducer_fault import make_reducer_fault
+from iota_p2p_protocols.epoch_close import EpochClose
 from iota_p2p_protocols.ids import NO_RUN
 from iota_p2p_protocols.message import seal_message
 from tests.butterfly.gradients import vector
 from tests.butterfly.merges import flipped, merge_of
+from tests.butterfly.rosters import FOUR, certificate_of, progress, proposal_of
+from tests.core.members import NOW_S, RUN
 
 SIGNER = Identity.from_seed(bytes(range(32)))
 
@@ -106,3 +110,22 @@ def test_inspect__names_the_liar_of_a_fault() -> None:
     assert report(fault, "--run-id", "77" * 32)["rule"] == "run-id"
     assert report(fault[:-1])["rule"] == "fault-blocks"
     assert b"guilty" in inspect(fault).stdout
+
+
+def test_inspect__shows_a_roster_with_its_contributions_and_whether_it_is_certified() -> None:
+    fields = report(certificate_of(FOUR).data)
+    assert (fields["type"], fields["valid"], fields["fields"]["samples"]) == ("roster", True, [40] * 4)
+    assert fields["certified"] == "yes: 4 of 4 members signed, 3 are enough"
+    proposal = proposal_of(FOUR)
+    assert inspect_roster(proposal.data, None, NOW_S)["certified"].startswith("no: 1 of 4")
+    assert inspect_envelope(proposal.roster.envelope_bytes, None, NOW_S)["certified"].startswith("no: 1 of 4")
+    assert inspect_roster(proposal.data, NO_RUN, NOW_S)["rule"] == "run-id"
+    assert inspect_roster(proposal.data[:-1], None, NOW_S)["rule"] == "canonical-msgpack"
+
+
+def test_inspect__checks_what_a_close_holds() -> None:
+    fields = {"run_id": RUN, "sequence": 3, "issued_s": NOW_S, "expires_s": NOW_S + 600, "epoch": 3, "reason": "target"}
+    for epoch, rule in ((3, None), (4, "close-evidence")):
+        evidence = (progress(FOUR[0], 5, epoch).envelope_bytes,)
+        close = EpochClose.model_validate({**fields, "evidence": evidence})
+        assert inspect_envelope(seal_message(close, FOUR[0]), None, NOW_S).get("rule") == rule

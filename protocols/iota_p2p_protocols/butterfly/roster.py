@@ -44,6 +44,7 @@ TRIES_EACH = 2
 MAX_ROUNDS = 8
 MAX_ATTEMPTS = TRIES_EACH * MAX_ROUNDS
 LIFETIME_S = 3600
+_PACKED_START = b"\x82\xadcontributions"  # a canonical map of two whose first key this is; no envelope begins so
 _ENVELOPE_BYTES = 512  # names, a key and a signature around a payload
 MAX_ROSTER_BYTES = ROSTER.max_payload_bytes + 8192 + MAX_MEMBERS * (CONTRIBUTION.max_payload_bytes + _ENVELOPE_BYTES)
 
@@ -166,6 +167,11 @@ class RosterCertificate(Proposal):
 def pack_roster(envelope: bytes, contributions: Sequence[Verified[Contribution]]) -> bytes:
     """Return the bytes of a proposal or certificate."""
     return canonical.encode({"contributions": tuple(one.envelope_bytes for one in contributions), "roster": envelope})
+
+
+def is_packed_roster(data: bytes) -> bool:
+    """Tell whether a file says that it is a roster with its contributions."""
+    return data.startswith(_PACKED_START)
 
 
 def propose(contributions: Collection[Verified[Contribution]], attempt: int, convener: Identity) -> Proposal:
