@@ -2,7 +2,7 @@
 
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from random import SystemRandom
@@ -17,6 +17,7 @@ from iota_p2p.membership.membership import Membership
 from iota_p2p.network.dial_back import DialBack
 from iota_p2p.network.host import Host
 from iota_p2p.network.network import Network, open_network
+from iota_p2p.network.traffic import Traffic
 from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_protocols.advert import Capacity, Reachability
 from iota_p2p_protocols.errors import PeerUnavailableError
@@ -25,8 +26,10 @@ from iota_p2p_protocols.view import View
 
 # Leaving politely must not hold up Ctrl-C, which promises 3 s for everything.
 GOODBYE_TIMEOUT_S = 0.5
-# Addresses change rarely: a new network, a relay reserved.
-LOOK_AT_ADDRESSES_S = 30.0
+# Addresses change rarely: a new network, a relay reserved. Rates and load are looked at as often.
+LOOK_AT_OURSELVES_S = 30.0
+# Every change is gossiped to everybody: rates count as changed by half, and load by a quarter of a machine.
+CHANGED_RATE, CHANGED_LOAD_PERCENT = 1.5, 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,7 @@ class PeerConfig:
         remembered: peers known from before.
         relay: whether our host relays for others, so that our advert can say so.
         capacity: what we may carry.
+        load_percent: how busy the machine is now, 0 to 100.
         seed: of jitter and choices; None draws one.
     """
 
@@ -47,6 +51,7 @@ class PeerConfig:
     remembered: Mapping[PeerId, Sequence[str]] = field(default_factory=dict)
     relay: bool = False
     capacity: Capacity = field(default_factory=Capacity)
+    load_percent: Callable[[], int] = lambda: 0
     seed: int | None = None
 
 
@@ -85,7 +90,7 @@ async def open_peer(
         await nursery.start(membership.run)
         joiner = Joiner(membership, greeting, config.bootstrap, config.remembered)
         nursery.start_soon(joiner.run)
-        nursery.start_soon(_keep_described, host, membership)
+        nursery.start_soon(_keep_described, network, membership, config.load_percent)
         try:
             yield Peer(identity, network, membership, joiner)
         finally:
@@ -94,10 +99,25 @@ async def open_peer(
             nursery.cancel_scope.cancel()
 
 
-async def _keep_described(host: Host, membership: Membership) -> None:
+async def _keep_described(network: Network, membership: Membership, load_percent: Callable[[], int]) -> None:
     while True:
-        await trio.sleep(LOOK_AT_ADDRESSES_S)
-        membership.announcer.describe(await _describe(host, membership.announcer.description))
+        await trio.sleep(LOOK_AT_OURSELVES_S)
+        described = await _describe(network.host, membership.announcer.description)
+        capacity = measured_anew(described.capacity, network.traffic, load_percent())
+        membership.announcer.describe(replace(described, capacity=capacity))
+
+
+def measured_anew(capacity: Capacity, traffic: Traffic, load_percent: int) -> Capacity:
+    """Return the capacity with what was measured since; what has hardly changed stays as it was said."""
+    said = {"upload_bytes_per_s": traffic.upload.bytes_per_s, "download_bytes_per_s": traffic.download.bytes_per_s}
+    news = {name: rate for name, rate in said.items() if _has_changed(getattr(capacity, name), rate)}
+    if abs(load_percent - capacity.load_percent) >= CHANGED_LOAD_PERCENT:
+        news["load_percent"] = load_percent
+    return capacity.model_copy(update=news) if news else capacity
+
+
+def _has_changed(before: int, now: int) -> bool:
+    return now > before * CHANGED_RATE or now * CHANGED_RATE < before
 
 
 async def _describe(host: Host, description: SelfDescription) -> SelfDescription:

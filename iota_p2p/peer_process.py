@@ -116,6 +116,7 @@ async def _run(identity: Identity, options: PeerOptions, book: AddressBook, voic
             remembered=remembered,
             relay=options.relay,
             capacity=Capacity(memory_bytes=memory_bytes),
+            load_percent=_load_percent,
         )
         async with open_peer(identity, host, config) as peer:
             peer.network.ledger.on_offence = refusals.note
@@ -233,3 +234,8 @@ def _tell_refusals(refusals: Refusals, voice: Voice) -> None:
 
 def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _load_percent() -> int:
+    """Return how many of the machine's cores had work in the last minute, by everybody on it."""
+    return min(100, round(100 * os.getloadavg()[0] / (os.cpu_count() or 1)))

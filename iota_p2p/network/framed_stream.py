@@ -54,7 +54,9 @@ class FramedStream:
             await self._stream.send_all(head + payload)
         else:
             await self._stream.send_all(head)
+            began_s = trio.current_time()
             await self._stream.send_all(payload)
+            self._traffic.upload.note(len(payload), trio.current_time() - began_s)
 
     async def send_in_time(self, frame: Frame) -> None:
         """Send a frame; raises SlowPeerError if the other side does not read it in time."""
@@ -86,11 +88,13 @@ class FramedStream:
         """Return the whole frame whose head has come; raises SlowPeerError if its payload comes too slowly."""
         if self._frame is None:
             missing_bytes = self._decoder.wanted
+            began_s = trio.current_time()
             with trio.move_on_after(self._patience_s(missing_bytes)):
                 while self._frame is None:
                     await self._read_more()
             if self._frame is None:
                 raise SlowPeerError("slow-payload", f"expected {missing_bytes} bytes in time, got a timeout")
+            self._traffic.download.note(missing_bytes, trio.current_time() - began_s)
         frame, self._frame = self._frame, None
         return frame
 

@@ -16,7 +16,7 @@ from iota_p2p.network.host import HostStream
 from iota_p2p.network.memory import MemoryHost, MemoryNetwork, open_memory_network
 from iota_p2p.network.network import Network, open_network
 from iota_p2p.network.streams import Request, Response
-from iota_p2p.peer import Peer, PeerConfig, open_peer
+from iota_p2p.peer import LOOK_AT_OURSELVES_S, Peer, PeerConfig, open_peer
 from iota_p2p_crypto import canonical
 from iota_p2p_crypto.domains import TREE_HEAD
 from iota_p2p_crypto.envelope import seal
@@ -25,7 +25,7 @@ from iota_p2p_protocols.absence import Absence
 from iota_p2p_protocols.advert import LIFETIME_S
 from iota_p2p_protocols.errors import RefusedError
 from iota_p2p_protocols.hello import Hello
-from iota_p2p_protocols.ids import ABSENCES, ADVERTS, HELLO, NO_RUN, PROTOCOLS, VIEW, WATCH
+from iota_p2p_protocols.ids import ABSENCES, ADVERTS, HELLO, NO_RUN, PROTOCOLS, VIEW, WATCH, ProtocolSpec
 from iota_p2p_protocols.message import seal_message
 from iota_p2p_testnet.simulation import Swarm, identity_of, open_swarm, virtual_clock
 from tests.core.members import OTHER_RUN, RUN, absence_by, advert_of
@@ -360,3 +360,22 @@ async def test_candidate_found_once__its_failure_is_forgotten_when_it_is_not_tri
     ):
         peer.joiner.failures["found once"] = "was away"
         await until(lambda: set(peer.joiner.failures) == {address_of(77)}, 60)
+
+
+async def test_bandwidth__measured_on_transfers_and_known_to_others(autojump_clock: MockClock) -> None:
+    """Over lines of 12.5 MB/s whose round trips of 0.1 s and windows of 1 MiB leave some 10 of them."""
+    spec = ProtocolSpec(id="/test/large/1", max_header_bytes=100, max_payload_bytes=2**24)
+
+    async def answer(_peer_id: PeerId, _request: Request) -> Response:
+        return Response({}, bytes(2**24))
+
+    async with swarm_of(2) as (_, (one, two)):
+        await one.network.streams.serve(spec, answer)
+        await two.network.streams.call(one.identity.peer_id, spec, Request({}))
+        await trio.sleep(LOOK_AT_OURSELVES_S + 5)
+        receiver = one.view.advert_of(two.identity.peer_id)
+        sender = two.view.advert_of(one.identity.peer_id)
+    assert receiver is not None
+    assert sender is not None
+    assert receiver.capacity.download_bytes_per_s == pytest.approx(10e6, rel=0.25)
+    assert sender.capacity.upload_bytes_per_s == pytest.approx(10e6, rel=0.25)
