@@ -139,12 +139,40 @@ def test_run_show__tells_all_of_a_run(texts: str, tmp_path: Path) -> None:
         assert stage["activation_bytes"] > 8 * 128 * 128 * 4
 
 
-@pytest.mark.parametrize("name", ["100b", "1.5b.toml", str(CONFIGS / "15b.toml")])
-def test_run_show__shows_configs_of_any_size(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "billions", "num_stages", "width", "codes"),
+    [
+        ("1.5b.toml", 1.52, 3, 2048, 63),
+        (str(CONFIGS / "15b.toml"), 15.17, 10, 5120, 159),
+        ("100b", 100.2, 28, 8192, 255),
+    ],
+)
+def test_run_show__tells_what_runs_of_iotas_sizes_ask(  # noqa: PLR0917 - a row of the table
+    name: str,
+    billions: float,
+    num_stages: int,
+    width: int,
+    codes: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """IOTA's sizes, the 100B's shape our own; 2048 channels in 64 bytes are its 32 numbers in bfloat16: 128x."""
     monkeypatch.chdir(tmp_path)
     sheet = json.loads(shown(name, "--json"))
     assert sheet["run_id"] is None
-    assert len(sheet["stages"]) == load_plan(find_config(name)).model.num_stages
+    assert len(sheet["stages"]) == num_stages == load_plan(find_config(name)).model.num_stages
+    assert sheet["model"]["width"] == width
+    assert sheet["totals"]["num_parameters"] / 1e9 == pytest.approx(billions, rel=0.01)
+    assert sheet["totals"]["num_parameters"] == sum(stage["num_parameters"] for stage in sheet["stages"])
+    assert sheet["bytes_per_token"]["backward"] == codes + 1
+    assert sheet["bytes_per_token"]["forward"] <= 4 * width / 128
+    assert min(sheet["ratio"].values()) >= 128
+    for stage in sheet["stages"]:
+        assert stage["weight_bytes"] == stage["gradient_bytes"] == 4 * stage["num_parameters"]
+        assert stage["optimizer_bytes"] >= stage["weight_bytes"]
+        assert stage["activation_bytes"] > 0
+    text = shown(name)
+    assert f"{sheet['bytes_per_token']['forward']} bytes per token forward" in text
 
 
 def test_run_show__reject_what_is_no_run(tmp_path: Path) -> None:
