@@ -5,7 +5,7 @@ on any machine. Presence, synchronisation and replays are what the validator saw
 record, signed as they are, and its score is computed from both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iota_p2p.audit.dossier import Dossier
@@ -79,13 +79,15 @@ def evidence_of(
         RemoteProtocolError: if some of it does not hold.
     """
     terms = EvidenceTerms(run_id=dossier.run_id, num_stages=len(rules.costs_ppm), epoch=record.payload.epoch)
+    known: dict[bytes, Witnessed] = {}
     for name in map(Digest, record.payload.evidence):
         if name not in shown:
-            shown[name] = _shown(dossier, name, terms)
+            shown[name] = _shown(dossier, name, terms, known)
+        known.update({one.record.envelope_bytes: one for one in shown[name][1]})
     return join_evidence([shown[Digest(name)] for name in record.payload.evidence], dossier.run_id)
 
 
-def _shown(dossier: Dossier, name: Digest, terms: EvidenceTerms) -> Shown:
+def _shown(dossier: Dossier, name: Digest, terms: EvidenceTerms, known: Mapping[bytes, Witnessed]) -> Shown:
     commitment, listed = dossier.commitments.get(name), dossier.lists.get(name)
     if commitment is None or listed is None:
         raise MissingEvidenceError("evidence-missing", f"expected the evidence {name.hex()[:16]}, got none")
@@ -94,7 +96,7 @@ def _shown(dossier: Dossier, name: Digest, terms: EvidenceTerms) -> Shown:
         reason = f"expected {len(listed.records)} loss records by {commitment.signer}, got {len(missing)} fewer"
         raise MissingEvidenceError("evidence-missing", reason)
     envelopes = [dossier.loss_records[Digest(one)] for one in listed.records]
-    return commitment, open_evidence(commitment, envelopes, terms)
+    return commitment, open_evidence(commitment, envelopes, terms, known)
 
 
 def compare(record: Verified[ScoreRecord], evidence: JoinedEvidence, rules: ScoringRules) -> list[Failure]:

@@ -6,8 +6,9 @@ source shows was withheld by the tail that signed it, and a validator takes the 
 records' envelopes in the order of their microbatches' digests.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -102,11 +103,21 @@ def evidence_root(envelopes: Iterable[bytes]) -> Digest:
 
 
 def open_evidence(
-    commitment: Verified[EvidenceCommitment], envelopes: Sequence[bytes], terms: EvidenceTerms
+    commitment: Verified[EvidenceCommitment],
+    envelopes: Sequence[bytes],
+    terms: EvidenceTerms,
+    known: Mapping[bytes, Witnessed] = MappingProxyType({}),
 ) -> list[Witnessed]:
     """Check what a holder sent against what it committed to, down to every signature.
 
     One record that does not hold refuses all: its holder had to check it before committing to it.
+
+    Args:
+        commitment: what it committed to.
+        envelopes: what it sent.
+        terms: what the records must be of.
+        known: records checked before for the same terms, by envelope: a tail and a source show the same ones, and
+            signatures are most of the work.
 
     Raises:
         OversizedError: if there are more than it committed to.
@@ -121,20 +132,24 @@ def open_evidence(
     # [evidence-root] and the very ones
     if evidence_root(envelopes) != promised.root:
         raise InvalidProofError("evidence-root", f"expected records under {promised.root.hex()[:16]}, got others")
-    return [_witnessed(commitment, envelope, terms) for envelope in envelopes]
+    return [_of_holder(commitment, known.get(envelope) or _witnessed(envelope, terms)) for envelope in envelopes]
 
 
-def _witnessed(commitment: Verified[EvidenceCommitment], envelope: bytes, terms: EvidenceTerms) -> Witnessed:
+def _witnessed(envelope: bytes, terms: EvidenceTerms) -> Witnessed:
     # [loss-record-*, chain-*, receipt-*] the record and all receipts in it hold
     record = open_loss_record(envelope)
     pathway = verify_chain(record, run_id=terms.run_id, epochs=(terms.epoch,), num_stages=terms.num_stages)
+    return Witnessed(record, pathway)
+
+
+def _of_holder(commitment: Verified[EvidenceCommitment], one: Witnessed) -> Witnessed:
     # [evidence-holder] a tail shows what it signed, a source what it started
-    holder = pathway[-1] if commitment.payload.role == "tail" else pathway[0]
+    holder = one.pathway[-1] if commitment.payload.role == "tail" else one.pathway[0]
     if holder != commitment.signer:
         raise InvalidSignatureError(
             "evidence-holder", f"expected records of {commitment.signer} as {commitment.payload.role}, got {holder}'s"
         )
-    return Witnessed(record, pathway)
+    return one
 
 
 @dataclass(frozen=True, slots=True)
