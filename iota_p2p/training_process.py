@@ -146,7 +146,7 @@ class TrainingProcess:
             members=record.members,
             shards=record.shards,
             lost_shards=record.lost_shards,
-            faults=record.faults,
+            faults=len(record.faults),
             bytes_up=record.bytes_up,
             bytes_formula=record.bytes_formula,
             matrix=record.matrix,

@@ -12,7 +12,8 @@ import trio
 
 from iota_p2p.merge.block_fetch import BlockFetch, patience_s
 from iota_p2p.merge.round import Means, Round
-from iota_p2p_crypto.errors import PeerUnavailableError, RemoteProtocolError
+from iota_p2p_crypto.block_commitment import BlockCommitment
+from iota_p2p_crypto.errors import LocalProtocolError, PeerUnavailableError, RemoteProtocolError
 from iota_p2p_protocols.butterfly.exchange import Span
 from iota_p2p_protocols.butterfly.reduce import reduce_block
 from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
@@ -36,13 +37,13 @@ class ReducedShard:
         claim: what we sign of it.
         blocks: result blocks, in order.
         clipped: members of whom some block was scaled down.
-        refused: members of whom some block does not decode.
+        refused: members of whom some block does not decode, and the first such block.
     """
 
     claim: ShardClaim
     blocks: Sequence[bytes]
     clipped: frozenset[int]
-    refused: frozenset[int]
+    refused: Mapping[int, int]
 
 
 @dataclass(slots=True)
@@ -103,18 +104,28 @@ class Collecting:
             return bytes(self.round_.committed.blocks(Span(first=index, count=1)))
         return bytes(self.fetches[member].blocks[index])
 
+    def commitment_of(self, member: int) -> BlockCommitment:
+        """Return the list of a member's blocks, of whom some came."""
+        if member == self.round_.me:
+            return self.round_.committed.commitment
+        commitment = self.fetches[member].commitment
+        if commitment is None:
+            raise LocalProtocolError(f"expected blocks of member {member}, got none")
+        return commitment
+
     def reduce_shard(self, shard: Shard, missing: tuple[int, ...]) -> ReducedShard:
         """Reduce a shard without the blocks of some members; takes long."""
         present = [member for member in range(len(self.round_.contributors)) if member not in missing]
         results: list[bytes] = []
         clipped: set[int] = set()
-        refused: set[int] = set()
+        refused: dict[int, int] = {}
         for index in shard.blocks:
             encoded = [self.block_of(m, index) if m in present else None for m in range(len(self.round_.contributors))]
             reduced = reduce_block(encoded, self.round_.samples, self.round_.codec, self.round_.values_in(index))
             results.append(reduced.encoded)
             clipped.update(reduced.clipped)
-            refused.update(reduced.refused)
+            for member in reduced.refused:
+                refused.setdefault(member, index)
         root = commit_shard(results, self.round_.result).root
         claim = ShardClaim(shard=shard.index, digest=root, missing=missing)
-        return ReducedShard(claim, results, frozenset(clipped), frozenset(refused))
+        return ReducedShard(claim, results, frozenset(clipped), refused)

@@ -6,6 +6,7 @@ from functools import partial
 
 import trio
 
+from iota_p2p.merge.collecting import Collecting
 from iota_p2p.merge.letters import Letters
 from iota_p2p.merge.meeting import MeetingTask
 from iota_p2p.merge.memory import MergeMemory
@@ -49,6 +50,7 @@ class Encounter:
         committed: its blocks.
         seed: the epoch's.
         expected: returns the replicas that are there now, ourselves among them.
+        meet, collect: how we agree and reduce; bad peers of tests do it otherwise.
     """
 
     means: Means
@@ -58,11 +60,13 @@ class Encounter:
     committed: Committed
     seed: bytes
     expected: Callable[[], Collection[PeerId]]
+    meet: type[MeetingTask] = MeetingTask
+    collect: type[Collecting] = Collecting
 
     async def run(self) -> Outcome | None:
         """Come to a roster and to its mean; None if we are left out or some result cannot be had."""
         payload = self.own.payload
-        meeting = MeetingTask(
+        meeting = self.meet(
             means=self.means,
             letters=self.letters,
             own=self.own,
@@ -93,7 +97,7 @@ class Encounter:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            reductions.append(await reduce_round(self.means, round_, self.letters, self.memory))
+            reductions.append(await reduce_round(self.means, round_, self.letters, self.memory, self.collect))
             nursery.cancel_scope.cancel()
         if not reductions:
             return None
@@ -107,7 +111,15 @@ class Encounter:
         payload, me = self.own.payload, certificate.members.index(self.means.identity.peer_id)
         codec, num_values = self.committed.codec, self.committed.num_values
         return Round(
-            certificate.digest, payload.epoch, payload.stage, codec, num_values, contributors, me, self.committed
+            certificate.digest,
+            payload.epoch,
+            payload.stage,
+            codec,
+            num_values,
+            contributors,
+            me,
+            self.committed,
+            certificate,
         )
 
 

@@ -8,18 +8,15 @@ from functools import partial
 import numpy as np
 import trio
 
-from iota_p2p.merge.block_fetch import patience_s, split
 from iota_p2p.merge.collecting import FAILURES
 from iota_p2p.merge.outer_step import Vector
+from iota_p2p.merge.proving import fetch_results
 from iota_p2p.merge.round import Means, Round
-from iota_p2p.network.streams import Request
 from iota_p2p_crypto.errors import InvalidProofError
 from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES
-from iota_p2p_protocols.butterfly.exchange import ResultRequest, spans_of
 from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
 from iota_p2p_protocols.butterfly.shard_digest import commit_shard
 from iota_p2p_protocols.butterfly.shard_map import Shard
-from iota_p2p_protocols.ids import MERGE
 
 _log = logging.getLogger(__name__)
 
@@ -79,17 +76,9 @@ class Gathering:
             _log.info("results missing", extra={"peer": self.round_.contributors[source].peer_id, "reason": reason})
 
     async def _bring_all(self, source: int, shards: Sequence[Shard]) -> None:
-        round_, peer_id = self.round_, self.round_.contributors[source].peer_id
-        size, total = round_.result.block_bytes, round_.result.encoded_bytes(round_.num_values)
-        blocks: dict[int, memoryview] = {}
-        for spans in spans_of((index for shard in shards for index in shard.blocks), size):
-            request = ResultRequest(roster=round_.roster, spans=spans)
-            with trio.fail_after(patience_s(sum(span.count for span in spans) * size)):
-                response = await self.means.streams.call(peer_id, MERGE, Request(request.to_fields()))
-            payload = memoryview(response.payload).cast("B")
-            self.num_bytes += len(payload)
-            with self.means.streams.ledger.charging(peer_id):
-                blocks.update(split(payload, spans, size, total))
+        peer_id = self.round_.contributors[source].peer_id
+        blocks = await fetch_results(self.means, self.round_, source, shards)
+        self.num_bytes += sum(map(len, blocks.values()))
         for shard in shards:
             own = [blocks[index] for index in shard.blocks]
             with self.means.streams.ledger.charging(peer_id):

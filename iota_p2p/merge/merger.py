@@ -20,6 +20,7 @@ from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.butterfly.contribution import validate_contribution_gossip
 from iota_p2p_protocols.butterfly.exchange import Note
+from iota_p2p_protocols.butterfly.faults import verify_fault
 from iota_p2p_protocols.errors import RefusedError
 from iota_p2p_protocols.ids import CONTRIBUTIONS, MERGE, MERGES, TopicSpec
 
@@ -38,6 +39,8 @@ class Merger:
         spec: how the run merges.
         memory: what others may ask us for.
         on_merged: told of every epoch of a stage that begins.
+        on_fault: told whom a proof names, the epoch and the proof.
+        kind: how stages merge; bad peers of tests do it otherwise.
     """
 
     member: Member
@@ -45,6 +48,8 @@ class Merger:
     spec: MergeSpec
     memory: MergeMemory = field(default_factory=MergeMemory)
     on_merged: Callable[[MergeRecord], None] = lambda _: None
+    on_fault: Callable[[PeerId, int, bytes], None] = lambda _liar, _epoch, _proof: None
+    kind: type[StageMerge] = StageMerge
     _merges: dict[int, StageMerge] = field(default_factory=dict)
 
     async def serve(self) -> None:
@@ -92,9 +97,23 @@ class Merger:
             nursery.start_soon(self._publish, CONTRIBUTIONS if what == "contribution" else MERGES, data)
 
         def tell(record: MergeRecord) -> None:
+            self._note_faults(record)
             self.on_merged(record)
 
-        return StageMerge(means, self.share, held, self.spec, self.memory, nursery, announce, tell)
+        return self.kind(means, self.share, held, self.spec, self.memory, nursery, announce, tell)
+
+    def _note_faults(self, record: MergeRecord) -> None:
+        """Charge whom a proof names, once for each kind, and pass it on."""
+        noted = set()
+        for fault in record.faults:
+            verdict = verify_fault(fault)
+            if (verdict.liar, verdict.kind) in noted:
+                continue
+            noted.add((verdict.liar, verdict.kind))
+            text = f"{verdict.kind} fault of {verdict.liar} in epoch {verdict.epoch}: {verdict.reason}"
+            _log.warning(text, extra={"stage": record.stage, "peer": verdict.liar})
+            self.member.network.ledger.charge(verdict.liar, f"fault-{verdict.kind}", verdict.reason)
+            self.on_fault(verdict.liar, verdict.epoch, fault)
 
     async def _publish(self, topic: TopicSpec, data: bytes) -> None:
         try:

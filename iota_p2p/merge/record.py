@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from iota_p2p.merge.reduction import Reduction
+from iota_p2p.merge.encounter import Outcome
 from iota_p2p.merge.round import Round
 from iota_p2p_crypto.digest import Digest
 from iota_p2p_crypto.identity import PeerId
@@ -27,7 +27,7 @@ class MergeRecord:
         members: who took part.
         shards, lost_shards: how many parts the vector had, and how many of them kept their old value.
         matrix: who agreed with whom, a line for each member.
-        faults: how many members were proved to lie.
+        faults: proofs of what members did wrong (`faults.verify_fault`).
         bytes_up: payload bytes that we gave to others; bytes_formula: what they should be.
         samples: microbatches that counted.
     """
@@ -42,7 +42,7 @@ class MergeRecord:
     shards: int = 0
     lost_shards: int = 0
     matrix: str = ""
-    faults: int = 0
+    faults: tuple[bytes, ...] = ()
     bytes_up: int = 0
     bytes_formula: int = 0
     samples: int = 0
@@ -59,8 +59,9 @@ def bytes_formula(round_: Round) -> int:
     return (2 * contributed * (count - 1) + results * (count - 2)) // count
 
 
-def record_of(round_: Round, reduction: Reduction, theta_digest: Digest, seconds: float, bytes_up: int) -> MergeRecord:
+def record_of(outcome: Outcome, theta_digest: Digest, seconds: float, bytes_up: int) -> MergeRecord:
     """Return the record of a merge with others."""
+    round_, reduction = outcome.round_, outcome.reduction
     return MergeRecord(
         epoch=round_.epoch + 1,
         stage=round_.stage,
@@ -72,7 +73,7 @@ def record_of(round_: Round, reduction: Reduction, theta_digest: Digest, seconds
         shards=sum(bool(shard.blocks) for shard in round_.shard_map.shards),
         lost_shards=reduction.lost_shards,
         matrix=str(reduction.matrix),
-        faults=len(reduction.liars),
+        faults=outcome.faults,
         bytes_up=bytes_up,
         bytes_formula=bytes_formula(round_),
         samples=sum(round_.samples),

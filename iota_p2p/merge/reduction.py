@@ -11,6 +11,7 @@ from iota_p2p.merge.gathering import Gathering, Results, mean_gradient
 from iota_p2p.merge.letters import Letters
 from iota_p2p.merge.memory import MergeMemory, Reduced
 from iota_p2p.merge.outer_step import Vector
+from iota_p2p.merge.proving import prove_contributors
 from iota_p2p.merge.reporting import Reporting
 from iota_p2p.merge.round import Means, Round
 from iota_p2p_crypto.block_commitment import BlockShape
@@ -45,10 +46,12 @@ class Reduction:
     bytes_in: int
 
 
-async def reduce_round(means: Means, round_: Round, letters: Letters, memory: MergeMemory) -> Reduction:
+async def reduce_round(
+    means: Means, round_: Round, letters: Letters, memory: MergeMemory, collect: type[Collecting] = Collecting
+) -> Reduction:
     """Reduce our shards, report, compare, and gather the others'. Ends in bounded time whoever dies."""
     started_s = trio.current_time()
-    collecting = Collecting(means, round_, round_.own_shards)
+    collecting = collect(means, round_, round_.own_shards)
     reduced = await collecting.run()
     result = round_.result
     shape = BlockShape(result.block_bytes, result.encoded_bytes(round_.num_values))
@@ -68,6 +71,7 @@ async def reduce_round(means: Means, round_: Round, letters: Letters, memory: Me
     await gathering.run()
     wanted = {claim.shard for claim in claims if claim is not None}
     gradient_W = await means.beside(partial(mean_gradient, round_, gathering.results))
+    faults = await means.beside(partial(prove_contributors, collecting, list(reduced.values())))
     return Reduction(
         gradient_W=gradient_W,
         claims=claims,
@@ -77,7 +81,7 @@ async def reduce_round(means: Means, round_: Round, letters: Letters, memory: Me
         ),
         matrix=reporting.matrix,
         liars=frozenset(reporting.liars),
-        faults=tuple(reporting.faults),
+        faults=(*reporting.faults, *faults),
         clipped=frozenset().union(*(shard.clipped for shard in reduced.values())),
         bytes_in=gathering.num_bytes + sum(fetch.num_bytes for fetch in collecting.fetches.values()),
     )

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import floor
 
 import trio
 
 from iota_p2p.merge.collecting import Collecting, ReducedShard
 from iota_p2p.merge.letters import Letter, Letters
+from iota_p2p.merge.proving import prove_reducer
 from iota_p2p.merge.round import Means, Round
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import RemoteProtocolError
@@ -20,6 +22,7 @@ from iota_p2p_protocols.butterfly.agreement import (
     settle_all,
 )
 from iota_p2p_protocols.butterfly.reducer_report import ReducerReport, ShardClaim, check_reducer_report
+from iota_p2p_protocols.butterfly.report_fault import make_report_fault
 from iota_p2p_protocols.butterfly.shard_map import Shard
 from iota_p2p_protocols.message import open_message, seal_message
 
@@ -87,7 +90,16 @@ class Reporting:
         except RemoteProtocolError as error:
             _log.warning("report refused", extra={"peer": letter.sender, "reason": str(error)})
             return
-        self.reports.setdefault(member, report)
+        known = self.reports.setdefault(member, report)
+        if known.digest != report.digest:
+            self._convict(member, report, known)
+
+    def _convict(self, member: int, report: Verified[ReducerReport], known: Verified[ReducerReport]) -> None:
+        try:
+            self.faults.append(make_report_fault(known, report))
+        except RemoteProtocolError:
+            return  # they say the same of other shards, or at other times
+        self.liars.add(member)
 
     @property
     def payloads(self) -> dict[int, ReducerReport]:
@@ -108,15 +120,23 @@ class Reporting:
         collecting = Collecting(self.means, self.round_, shards)
         await collecting.run()
         for shard in shards:
-            self._judge(shard, collecting)
+            await self._judge(shard, collecting)
 
-    def _judge(self, shard: Shard, collecting: Collecting) -> None:
+    async def _judge(self, shard: Shard, collecting: Collecting) -> None:
         claims = claims_by_shard(self.round_.shard_map, self.payloads)[shard.index]
         said = next(iter(claims.values()))
         if not set(collecting.missing(shard)) <= set(said.missing):
             return  # somebody died meanwhile: nobody can tell any more, and the shard is lost
-        truth = collecting.reduce_shard(shard, said.missing).claim
-        self.liars.update(member for member, claim in claims.items() if claim.digest != truth.digest)
+        truth = await self.means.beside(partial(collecting.reduce_shard, shard, said.missing))
+        for member, claim in claims.items():
+            if claim.digest == truth.claim.digest or member == self.round_.me:
+                continue
+            fault = None
+            if member not in self.liars:  # one proof of each will do
+                fault = await prove_reducer(self.means, collecting, self.reports[member], truth, shard)
+            self.liars.add(member)
+            if fault is not None:
+                self.faults.append(fault)
 
     def settle(self) -> tuple[Sequence[ShardClaim | None], Sequence[Sequence[int]]]:
         """Return by shard what everybody takes, and who claims just that."""

@@ -16,6 +16,7 @@ from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_protocols.butterfly.codec import Codec, block_values, num_blocks
 from iota_p2p_protocols.butterfly.codecs import encode_with_feedback, result_codec
 from iota_p2p_protocols.butterfly.exchange import Span
+from iota_p2p_protocols.butterfly.roster import RosterCertificate
 from iota_p2p_protocols.butterfly.shard_map import Shard, ShardMap, draw_shard_map
 
 T = TypeVar("T")
@@ -114,6 +115,7 @@ class Round:
         contributors: all members, in the roster's order.
         me: our place among them.
         committed: our own contribution.
+        certificate: of the roster, for proofs.
     """
 
     roster: Digest
@@ -124,6 +126,7 @@ class Round:
     contributors: tuple[Contributor, ...]
     me: int
     committed: Committed
+    certificate: RosterCertificate | None = None
 
     @cached_property
     def shard_map(self) -> ShardMap:

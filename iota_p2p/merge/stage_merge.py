@@ -164,14 +164,13 @@ class StageMerge:
             outcome = await self._encounter(work, committed).run()
             if outcome is None:
                 return None
-            round_, reduction = outcome.round_, outcome.reduction
-            step = partial(outer_step, held.base, reduction.gradient_W, self.spec, held.epoch)
+            step = partial(outer_step, held.base, outcome.reduction.gradient_W, self.spec, held.epoch)
             state = await self.means.beside(step)
             held.residual_W = committed.residual_W
             await self.share.lane.run(Priority.BACKWARD, partial(held.install, state, held.epoch + 1))
         self.nursery.start_soon(self._certify, outcome, state, self.letters)
-        bytes_up = self.memory.given(held.index, round_.epoch)
-        return record_of(round_, reduction, vector_digest(state.theta_W), trio.current_time() - began_s, bytes_up)
+        bytes_up = self.memory.given(held.index, outcome.round_.epoch)
+        return record_of(outcome, vector_digest(state.theta_W), trio.current_time() - began_s, bytes_up)
 
     def _encounter(self, work: EpochWork, committed: Committed) -> Encounter:
         contribution = self._contribution(work, committed)

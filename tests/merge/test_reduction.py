@@ -2,32 +2,37 @@
 
 # ruff: noqa: ARG001 - pytest-trio turns the clock only for tests that name it as an argument
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 import trio
 from trio.testing import MockClock
 
+from iota_p2p.merge.collecting import Collecting
 from iota_p2p.merge.letters import Letters
 from iota_p2p.merge.memory import MergeMemory
 from iota_p2p.merge.reduction import Reduction, reduce_round
 from iota_p2p.merge.round import Round
 from iota_p2p_protocols.butterfly.exchange import BlocksRequest, ResultRequest
+from iota_p2p_testnet.merge_adversaries import AgreedWrongResults, WrongResults
 from tests.merge.merging_nodes import MergingNode, gradients, merging_nodes, rounds
 
 VALUES = 70_000  # four full blocks and a short one
 
 
-async def reduce_all(nodes: list[MergingNode], all_rounds: list[Round]) -> dict[int, Reduction]:
-    """Let all members that are up reduce; return what each came to and when."""
+async def reduce_all(
+    nodes: list[MergingNode], all_rounds: list[Round], cheats: Mapping[int, type[Collecting]] | None = None
+) -> dict[int, Reduction]:
+    """Let all members that are up reduce, some in a way of their own; return what each came to."""
     reductions: dict[int, Reduction] = {}
 
     async def reduce(number: int) -> None:
         node, round_ = nodes[number], all_rounds[number]
         async with trio.open_nursery() as nursery:
             node.letters = Letters(node.means, 0, 0, nursery)
-            reductions[number] = await reduce_round(node.means, round_, node.letters, node.memory)
+            collect = (cheats or {}).get(number, Collecting)
+            reductions[number] = await reduce_round(node.means, round_, node.letters, node.memory, collect)
             await trio.sleep(4)  # as the merge's last phase does: others may still ask
             nursery.cancel_scope.cancel()
 
@@ -78,6 +83,26 @@ async def test_reduce_round__goes_on_without_the_dead(count: int, autojump_clock
     assert all((r.here, r.lost_shards, r.liars) == (True, 0, frozenset()) for r in reductions.values())
     exact = np.mean(np.stack(vectors[:-1]).astype(np.float64), axis=0)
     assert np.linalg.norm(reductions[0].gradient_W - exact) < 0.02 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("cheat", [WrongResults, AgreedWrongResults])
+async def test_reducers__are_found_out_if_the_other_one_of_a_shard_is_honest(
+    cheat: type[Collecting], autojump_clock: MockClock
+) -> None:
+    """One or two of six sign other results: all honest members name them, agree, and are right where one is honest."""
+    liars = (1, 4) if cheat is AgreedWrongResults else (1,)
+    async with merging_nodes(6) as (_, nodes):
+        all_rounds = rounds(nodes, gradients(6, 30 * 16_384), "float32", [10] * 6)
+        honest_result = await reduce_all(nodes, all_rounds)
+    async with merging_nodes(6) as (_, nodes):
+        all_rounds = rounds(nodes, gradients(6, 30 * 16_384), "float32", [10] * 6)
+        reductions = await reduce_all(nodes, all_rounds, dict.fromkeys(liars, cheat))
+    honest = [reductions[number] for number in range(6) if number not in liars]
+    assert {r.liars for r in honest} == {frozenset(liars)}
+    assert len({r.gradient_W.tobytes() for r in honest}) == 1
+    wrong = np.flatnonzero(honest[0].gradient_W != honest_result[0].gradient_W)
+    shared = [s.blocks for s in all_rounds[0].shard_map.shards if set(s.pair) <= set(liars)]
+    assert set(wrong // 16_384) == {index for blocks in shared for index in blocks}
 
 
 class OtherBlocks(MergeMemory):
