@@ -357,6 +357,25 @@ def test_letters_about_something_else__change_nothing() -> None:
     assert step(meeting, Countersigned(vote, peers[0].peer_id), 1)[1] == ()
 
 
+def test_strangers__can_neither_crowd_out_nor_outvote_those_who_are_expected() -> None:
+    peers, strangers = in_order(5), CROWD[10:50]
+    room = Room(1)
+    all_join(room, peers[1:], peers)
+    for stranger in strangers:  # as passed on by a liar, before anybody else's arrives
+        room.send(peers[0].peer_id, Send("contribution", own(stranger).envelope_bytes, ids(peers[1:])))
+    contribute(room, peers[0], peers[1:])
+    room.run(0.5)
+    crowded = propose([own(one) for one in (*peers, *strangers)], 0, peers[0])
+    room.send(peers[0].peer_id, Send("roster", crowded.data, ids(peers[1:])))
+    room.run_until_agreed(60)
+    members = agreed_members(room)
+    assert members >= frozenset(ids(peers))
+    assert len(members) <= len(peers) + 1
+    assert not any(
+        meeting.certificate.digest == crowded.digest for meeting in room.meetings.values() if meeting.certificate
+    )
+
+
 def test_rules__exist_for_every_phase_and_leave_one_that_is_over_alone() -> None:
     assert set(RULES) == set(Phase)
     meeting, _ = begin(CROWD[0], SEED, own(CROWD[0]), frozenset(), now_s=0)

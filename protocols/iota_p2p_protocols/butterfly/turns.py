@@ -60,7 +60,8 @@ def fits(meeting: Meeting, contribution: Verified[Contribution]) -> bool:
 def add(meeting: Meeting, contribution: Verified[Contribution], now_s: float) -> Meeting:
     """Remember a contribution; of two by one peer the later one, since that is what it can serve."""
     maker, known = contribution.signer, meeting.contributions
-    if not fits(meeting, contribution) or (maker not in known and len(known) >= MAX_MEMBERS):
+    full = len(known) >= MAX_MEMBERS or _are_too_strange(meeting, frozenset(known) | {maker})
+    if not fits(meeting, contribution) or (maker not in known and full):
         return meeting
     if maker in known and contribution.payload.sequence <= known[maker][0].payload.sequence:
         return meeting
@@ -201,6 +202,8 @@ def _judge(meeting: Meeting, proposal: Proposal, now_s: float) -> Step:
     key, convener = (roster.convener, roster.attempt), PeerId(roster.convener)
     if key in meeting.judged or not _is_turn_of(meeting, proposal):
         return meeting, ()
+    if _are_too_strange(meeting, frozenset(proposal.members)):
+        return meeting, ()
     meeting = replace(meeting, judged=meeting.judged | {key})
     missing = _missing(meeting, proposal, now_s)
     if missing:
@@ -223,12 +226,22 @@ def _is_turn_of(meeting: Meeting, proposal: Proposal) -> bool:
     return frozenset(before) <= meeting.passed | meeting.gone
 
 
+def _are_too_strange(meeting: Meeting, peers: frozenset[PeerId]) -> bool:
+    """Return whether so many of some peers are unknown to us that they could crowd out or outvote those we expect.
+
+    Views differ by a peer or two; identities cost nothing. A quarter as many as we are make a fifth of the members.
+    """
+    strangers = peers - meeting.expected - {meeting.me.peer_id}
+    return len(strangers) > max(1, (len(meeting.expected) + 1) // 4)
+
+
 def _missing(meeting: Meeting, proposal: Proposal, now_s: float) -> list[PeerId]:
-    """Return those who should be in a proposal: we, and in the first round all whom we have known of for a while."""
+    """Return those who should be in a proposal: we, and in the first round whom we expected and heard of in time."""
     owed = {meeting.me.peer_id}
     if not meeting.round:
         latest_s = now_s - meeting.patience.grace_s
-        owed |= {peer_id for peer_id in mates(meeting) if meeting.contributions[peer_id][1] <= latest_s}
+        there = mates(meeting) & meeting.expected
+        owed |= {peer_id for peer_id in there if meeting.contributions[peer_id][1] <= latest_s}
     return sorted(owed - set(proposal.members))
 
 
