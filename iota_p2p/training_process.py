@@ -1,11 +1,11 @@
 """Training inside a peer's process: from a run's spec to a trainer at work, and what is told of it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import trio
@@ -36,6 +36,10 @@ from iota_p2p_protocols.scoring.score_record import ScoreRecord
 STATUS_EVERY_S = 1.0
 
 
+async def _stay_honest(_peer: Peer, _trainer: Trainer) -> None:
+    await trio.lowlevel.checkpoint()
+
+
 @dataclass(slots=True)
 class TrainingProcess:
     """One peer's part in a run, from fetching its data on.
@@ -48,6 +52,7 @@ class TrainingProcess:
         epoch: in which the network is, as far as the peer that gave us the spec knew.
         memory_bytes: what we give to the run.
         validates: whether we offer ourselves as a validator, where the run has any.
+        twist: changes a part of every trainer, so that a testnet's bad peers are honest ones in all the rest.
     """
 
     peer: Peer
@@ -57,6 +62,7 @@ class TrainingProcess:
     epoch: int
     memory_bytes: int
     validates: bool = False
+    twist: ClassVar[Callable[[Peer, Trainer], Awaitable[None]]] = _stay_honest
     _trainer: Trainer | None = None
     _told_s: float = 0.0
 
@@ -81,6 +87,7 @@ class TrainingProcess:
         )
         async with open_trainer(self.peer, self.spec, config) as trainer:
             self._trainer = trainer
+            await type(self).twist(self.peer, trainer)
             trainer.keeper.on_change = self._report_stage
             trainer.custody.recovery.on_recovered = self._report_recovery
             if trainer.merger is not None:
@@ -147,6 +154,7 @@ class TrainingProcess:
             shards=record.shards,
             lost_shards=record.lost_shards,
             faults=len(record.faults),
+            named=record.named,
             bytes_up=record.bytes_up,
             bytes_formula=record.bytes_formula,
             matrix=record.matrix,

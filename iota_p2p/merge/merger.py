@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import trio
@@ -97,13 +97,12 @@ class Merger:
             nursery.start_soon(self._publish, CONTRIBUTIONS if what == "contribution" else MERGES, data)
 
         def tell(record: MergeRecord) -> None:
-            self._note_faults(record)
-            self.on_merged(record)
+            self.on_merged(replace(record, named=self._note_faults(record)))
 
         return self.kind(means, self.share, held, self.spec, self.memory, nursery, announce, tell)
 
-    def _note_faults(self, record: MergeRecord) -> None:
-        """Charge whom a proof names, once for each kind, and pass it on."""
+    def _note_faults(self, record: MergeRecord) -> tuple[PeerId, ...]:
+        """Charge whom a proof names, once for each kind, and pass it on; return who they are."""
         noted = set()
         for fault in record.faults:
             verdict = verify_fault(fault)
@@ -114,6 +113,7 @@ class Merger:
             _log.warning(text, extra={"stage": record.stage, "peer": verdict.liar})
             self.member.network.ledger.charge(verdict.liar, f"fault-{verdict.kind}", verdict.reason)
             self.on_fault(verdict.liar, verdict.epoch, fault)
+        return tuple(sorted({liar for liar, _ in noted}))
 
     async def _publish(self, topic: TopicSpec, data: bytes) -> None:
         try:

@@ -28,6 +28,7 @@ class MergeRecord:
         shards, lost_shards: how many parts the vector had, and how many of them kept their old value.
         matrix: who agreed with whom, a line for each member.
         faults: proofs of what members did wrong (`faults.verify_fault`).
+        named: whom they name.
         bytes_up: payload bytes that we gave to others; bytes_formula: what they should be.
         samples: microbatches that counted.
     """
@@ -43,6 +44,7 @@ class MergeRecord:
     lost_shards: int = 0
     matrix: str = ""
     faults: tuple[bytes, ...] = ()
+    named: tuple[PeerId, ...] = ()
     bytes_up: int = 0
     bytes_formula: int = 0
     samples: int = 0

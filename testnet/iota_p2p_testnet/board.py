@@ -78,6 +78,7 @@ class PeerRow:
         status: its last word of the present life, or of the last one while it is down.
         earlier: counters of the lives before.
         last_val: the last validation loss it said.
+        adversary: how it cheats; empty for an honest peer.
     """
 
     number: int
@@ -88,6 +89,7 @@ class PeerRow:
     earlier: Totals = Totals()
     lives: int = 0
     last_val: float | None = None
+    adversary: str = ""
 
     @property
     def totals(self) -> Totals:
@@ -173,6 +175,11 @@ class Board:
         if row.lives > 1:
             self.say(now_s, f"peer {number} is started again")
 
+    def turns_bad(self, number: int, adversary: str) -> None:
+        """Note that a peer is going to cheat."""
+        self.rows[number].adversary = adversary
+        self.say(0.0, f"peer {number} cheats: {adversary}")
+
     def kills(self, number: int, now_s: float, back_s: float | None) -> None:
         """Note that a peer is killed."""
         self.rows[number].state = "killed"
@@ -234,7 +241,10 @@ class Board:
             faults = f", {event.faults} members proved to lie" if event.faults else ""
             what = f"stage {event.stage} merged epoch {event.epoch}: {len(event.members)} members"
             self.say(now_s, f"{what} in {event.seconds:.2f} s{lost}{faults}")
-        elif event.how == "fetched":
+        for peer_id in event.named:
+            if self.merges.name(event.epoch, event.stage, peer_id):
+                self.say(now_s, f"{self.name_of(peer_id)} is proved to have cheated in epoch {event.epoch}")
+        if event.how == "fetched":
             self.say(now_s, f"peer {row.number} took stage {event.stage} after epoch {event.epoch} from others")
 
     def _apply_scores(self, row: PeerRow, event: Scores | Result, now_s: float) -> None:

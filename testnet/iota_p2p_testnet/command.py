@@ -34,6 +34,10 @@ def testnet(
         list[str] | None,
         typer.Option(metavar="SPEC", help="Kill peers; see above. May be given several times."),
     ] = None,
+    adversary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COUNT", help="Let peers cheat; see above. May be given several times."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the initial weights, and of whom --kill draws.")] = 0,
     summary: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the result as JSON, also after Ctrl-C.")
@@ -54,11 +58,16 @@ def testnet(
       random:2@30s/20s+8s  two peers after 30 s and again every 20 s, each back 8 s later
       stage:1@40s          all peers that serve stage 1 then, at once
 
+    --adversary lets the last peers cheat when replicas merge: bad-reducer, colluding-reducers (wrong results),
+    poisoned, scaled, nan (bad contributions), silent-convener, equivocating-convener. See also --stages: there must
+    be several replicas of a stage.
+
     \b
     Examples:
       iota-p2p testnet
       iota-p2p testnet --peers 8 --stages 4 --epochs 4 --summary result.json
       iota-p2p testnet --minutes 5 --kill random@20s+5s --kill 3@40s+5s --plain
+      iota-p2p testnet --peers 8 --stages 2 --adversary bad-reducer=1 --adversary nan=1
       iota-p2p testnet --home ~/net --data 'books/**/*.txt'
 
     Exit code 0 if it trained and no peer ended by itself, 1 otherwise, 130 after Ctrl-C.
@@ -76,6 +85,7 @@ def testnet(
         data=tuple(data or ()),
         home=home,
         kills=tuple(kill or ()),
+        adversaries=tuple(adversary or ()),
         seed=seed,
         summary=summary,
         plain=plain or not sys.stdout.isatty(),

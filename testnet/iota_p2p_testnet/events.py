@@ -126,6 +126,7 @@ class Merged(_Said):
     shards: Total = 0
     lost_shards: Total = 0
     faults: Total = 0
+    named: tuple[str, ...] = Field(default=(), max_length=_MAX_PEERS)
     bytes_up: Total = 0
     bytes_formula: Total = 0
     matrix: Annotated[str, Field(max_length=_MAX_MATRIX)] = ""

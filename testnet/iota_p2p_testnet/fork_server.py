@@ -33,6 +33,7 @@ class PeerStart:
         log: where its errors go.
         scratch: folder of its sockets, which a peer that is killed cannot remove itself.
         memory_mib: what it gives to the run.
+        adversary: how it cheats (`adversary_plan.NAMES`); empty for an honest peer.
     """
 
     home: Path
@@ -41,6 +42,7 @@ class PeerStart:
     log: Path
     scratch: Path
     memory_mib: int
+    adversary: str = ""
 
 
 def start_fork_server() -> None:
@@ -73,7 +75,17 @@ def _live_as_peer(start: PeerStart, events: Connection) -> None:
     tempfile.tempdir = str(start.scratch)
     threading.Thread(target=_leave_with_launcher, daemon=True).start()
     sys.argv = command_line(start)
+    if start.adversary:
+        _turn_bad(start.adversary)
     main()
+
+
+def _turn_bad(adversary: str) -> None:
+    """Change one part of the peer that this process is about to be."""
+    from iota_p2p.training_process import TrainingProcess  # noqa: PLC0415 - imports torch, as above
+    from iota_p2p_testnet.merge_adversaries import merge_twist  # noqa: PLC0415 - the same
+
+    TrainingProcess.twist = staticmethod(merge_twist(adversary))
 
 
 def command_line(start: PeerStart) -> list[str]:

@@ -21,12 +21,15 @@ _LAST_WORDS_BYTES = 1000
 class LocalPeer:
     """A peer's process, one life after the other."""
 
-    def __init__(self, home: Path, scratch: Path, memory_mib: int, hear: Callable[[PeerEvent], None]) -> None:
+    def __init__(
+        self, home: Path, scratch: Path, memory_mib: int, hear: Callable[[PeerEvent], None], adversary: str = ""
+    ) -> None:
         """`hear` is called with everything the peer says; see `PeerStart` for the others."""
         self.home = home
         self._scratch = scratch
         self._memory_mib = memory_mib
         self._hear = hear
+        self._adversary = adversary
         self._process: ForkServerProcess | None = None
 
     @property
@@ -37,7 +40,7 @@ class LocalPeer:
     async def live(self, bootstrap: Sequence[str], run_file: Path | None) -> int:
         """Run one life to its end and return how it ended: an exit code, or minus the signal's number."""
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        start = PeerStart(self.home, bootstrap, run_file, self.log, self._scratch, self._memory_mib)
+        start = PeerStart(self.home, bootstrap, run_file, self.log, self._scratch, self._memory_mib, self._adversary)
         async with self._started(start) as (process, output):
             await self._listen(output)
             await trio.lowlevel.wait_readable(process.sentinel)

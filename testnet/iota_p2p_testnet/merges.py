@@ -48,9 +48,21 @@ class StageEpoch:
 
 @dataclass(slots=True)
 class Merges:
-    """All merges that peers told of, in the order in which they were first heard of."""
+    """All merges that peers told of, in the order in which they were first heard of.
+
+    Attributes:
+        named: whom proofs name: epoch, stage, peer id.
+    """
 
     rows: dict[tuple[int, int], StageEpoch] = field(default_factory=dict)
+    named: set[tuple[int, int, str]] = field(default_factory=set)
+
+    def name(self, epoch: int, stage: int, peer_id: str) -> bool:
+        """Note whom a proof names; return whether that is news."""
+        key = (epoch, stage, peer_id)
+        is_news = key not in self.named
+        self.named.add(key)
+        return is_news
 
     def add(self, peer: int, merged: Merged) -> StageEpoch:
         """Take in what a peer says; return the stage and epoch it is about."""

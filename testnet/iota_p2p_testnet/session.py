@@ -14,6 +14,7 @@ from iota_p2p.home_lock import lock_home
 from iota_p2p.run.run_files import read_spec
 from iota_p2p.run.spec import RunSpec
 from iota_p2p_crypto.errors import UserError
+from iota_p2p_testnet.adversary_plan import plan_adversaries
 from iota_p2p_testnet.board import Board
 from iota_p2p_testnet.fork_server import start_fork_server
 from iota_p2p_testnet.kill_plan import KillPlan, parse_kill
@@ -36,6 +37,7 @@ class Wishes:
     data: Sequence[str]
     home: Path | None
     kills: Sequence[str]
+    adversaries: Sequence[str] = ()
     seed: int
     summary: Path | None
     plain: bool
@@ -48,6 +50,7 @@ def hold_session(wishes: Wishes) -> int:
         UserError: if what was asked for does not fit together, or the home is taken.
     """
     kills = KillPlan([parse_kill(text, wishes.num_peers) for text in wishes.kills], wishes.seed)
+    adversaries = plan_adversaries(wishes.adversaries, wishes.num_peers)
     if wishes.summary is not None and not wishes.summary.absolute().parent.is_dir():
         raise UserError(f"there is no folder {wishes.summary.absolute().parent} for the summary")
     board, verdict = Board.of(wishes.num_peers, wishes.num_stages or 0, ""), Verdict()
@@ -57,6 +60,8 @@ def hold_session(wishes: Wishes) -> int:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `command.testnet`
             with lock_home(home.folder):
                 board = _begun(home, wishes)
+                for number, adversary in sorted(adversaries.items()):
+                    board.turns_bad(number, adversary)
                 ends = Ends(epochs=wishes.epochs, minutes=wishes.minutes)
                 verdict = trio.run(run_testnet, home, board, kills, ends, _view(wishes))
         except* KeyboardInterrupt:  # before there were peers, who are stopped in good order

@@ -1,6 +1,7 @@
 """The testnet's result as one JSON object, for scripts and benchmarks."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def summarize(board: Board) -> dict[str, Any]:
         "microbatches": {name: getattr(totals, name) for name in ("sent", "completed", "retried", "lost")},
         "kills": [_kill(recovery) for recovery in board.recoveries],
         "recoveries": [_recovery(outage) for outage in board.outages.all],
+        "adversaries": _adversaries(board),
         **board.scoreboard.to_summary(),
         "unexpected_ends": board.unexpected_ends,
         "restarts": sum(max(0, row.lives - 1) for row in board.rows.values()),
@@ -50,6 +52,16 @@ def write_summary(board: Board, path: Path) -> None:
     except OSError as error:
         scratch.unlink(missing_ok=True)
         raise UserError(f"cannot write the summary to {path}: {error.strerror}") from error
+
+
+def _adversaries(board: Board) -> list[dict[str, Any]]:
+    """Return every peer that cheats or is proved to, and in how many epochs a proof names it."""
+    named = Counter(board.name_of(peer_id) for _, _, peer_id in board.merges.named)
+    return [
+        {"peer": row.number, "kind": row.adversary, "named": named[f"peer {row.number}"]}
+        for row in board.rows.values()
+        if row.adversary or named[f"peer {row.number}"]
+    ]
 
 
 def _span(span: Span) -> dict[str, float | None]:

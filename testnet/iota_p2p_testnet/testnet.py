@@ -81,7 +81,8 @@ class _Testnet:
         self._resting: set[int] = set()  # dead, and coming back
         memory_mib = max(LEAST_MEMORY_MIB, _memory_mib() // len(board.rows))
         self._peers = {
-            number: LocalPeer(home.peer(number), home.scratch, memory_mib, self._ear(number)) for number in board.rows
+            number: LocalPeer(home.peer(number), home.scratch, memory_mib, self._ear(number), row.adversary)
+            for number, row in board.rows.items()
         }
 
     @property

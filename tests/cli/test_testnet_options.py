@@ -63,6 +63,7 @@ def test_testnet__has_these_options_and_no_others() -> None:
         "--data",
         "--home",
         "--kill",
+        "--adversary",
         "--seed",
         "--summary",
         "--plain",

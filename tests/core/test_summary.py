@@ -40,6 +40,7 @@ def test_summarize__has_what_scripts_rely_on() -> None:
         "stages": 4,
         "num_epochs": 2,
         "epochs": [],
+        "adversaries": [],
         "tokens": 11000,
         "seconds": 10.0,
         "tokens_per_s": 1000.0,
