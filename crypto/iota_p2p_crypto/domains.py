@@ -51,6 +51,8 @@ PROGRESS = Domain("progress", 1, 1 * _KIB)
 REGISTRATION = Domain("registration", 1, 512)
 # Some 250 bytes: a root and counts.
 EVIDENCE = Domain("evidence", 1, 512)
+# Some 330 bytes: a root, two digests and counts.
+WORK = Domain("work", 1, 512)
 # A row of some 60 bytes for each of 1,000 peers, and the digests of 64 records; the quorum signs it.
 RESULT = Domain("result", 1, 128 * _KIB, max_signatures=64)
 # Progress of up to 64 sources, 400 bytes each.
@@ -90,6 +92,7 @@ DOMAINS: tuple[Domain, ...] = (
     SETTLEMENT_VOTE,
     STATE_MANIFEST,
     TREE_HEAD,
+    WORK,
 )
 
 DOMAIN_BY_PAYLOAD_TYPE = {domain.payload_type: domain for domain in DOMAINS}

@@ -21,6 +21,7 @@ from iota_p2p_protocols.scoring.equivocation import Equivocation, open_equivocat
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceList
 from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
+from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 
 # Kinds of a ledger that are no envelopes: their digests are named by others that are signed.
 RULES_KIND = "scoring-rules"
@@ -130,7 +131,7 @@ def _chosen_run(opened: "_Opened", wanted: bytes | None) -> bytes:
 
 
 _SIGNED: dict[str, type[SignedMessage]] = {
-    kind.domain.name: kind for kind in (EpochResult, EvidenceCommitment, Registration, ScoreRecord)
+    kind.domain.name: kind for kind in (EpochResult, EvidenceCommitment, Registration, ScoreRecord, WorkCommitment)
 }
 
 

@@ -3,6 +3,7 @@
 Everything here runs on the compute lane, one call at a time; nothing here awaits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +65,8 @@ class HeldStage:
         base_digest: SHA-256 of the base's weights, in float32 and the order of names.
         certificate: digest of the merge certificate that names the base; None if there is none, or not yet.
         residual_W: what the codec has lost of our contributions so far.
+        on_begun, on_closed: told, on the lane, when an epoch's log begins and when nothing more comes into it; the
+            weights are then those that the log begins or ends with.
     """
 
     def __init__(self, spec: RunSpec, index: int, data: RunData, compute: StageCompute) -> None:
@@ -78,6 +81,9 @@ class HeldStage:
         self.base_digest: Digest | None = None
         self.certificate: Digest | None = None
         self.residual_W: Vector | None = None
+        self.on_begun: Callable[[HeldStage], None] = lambda _: None
+        self.on_closed: Callable[[HeldStage], None] = lambda _: None
+        self._is_closed = True  # until an epoch begins
         self._data = data
         self._since_step = 0
         self._steps_in_epoch = 0
@@ -106,9 +112,16 @@ class HeldStage:
 
     def install(self, state: OuterState, epoch: int) -> None:
         """Begin an epoch with the state that the replicas agree on; the inner optimizer keeps its moments."""
+        self.close_epoch()
         set_vector(self.compute.stage, state.theta_W)
         self.start_epoch(epoch)
         self._settle(state)
+
+    def close_epoch(self) -> None:
+        """Tell that nothing more comes into the log: what the weights are now is what it leads to."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.on_closed(self)
 
     def _settle(self, state: OuterState) -> None:
         self.base, self.certificate = state, None
@@ -120,12 +133,15 @@ class HeldStage:
         Microbatches that are under way stay of use. When their gradients come, their forwards are run again, with
         the epoch's weights, and logged in its log, so that it replays from these weights alone.
         """
+        self.close_epoch()
         self.epoch = epoch
         self.log = WorkLog()
         self.compute.optimizer.forget_gradients()
         self.compute.weights_changed()
         self._since_step = 0
         self._steps_in_epoch = 0
+        self._is_closed = False
+        self.on_begun(self)
 
     def has_room(self, under_way: int) -> bool:
         """Return whether this epoch's log can take one more microbatch besides those under way."""

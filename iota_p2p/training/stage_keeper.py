@@ -137,6 +137,8 @@ class StageKeeper:
         if compute is None:
             return
         held = HeldStage(self.share.spec, stage, self.share.data, compute)
+        held.on_begun = lambda begun: self.share.work_begun(begun)  # noqa: PLW0108 - it may be set later
+        held.on_closed = lambda closed: self.share.work_closed(closed)  # noqa: PLW0108 - likewise
         held.begin(self.share.epoch, settled=not sources)
         self.share.stages[stage] = held
         self._advertise()
@@ -180,7 +182,9 @@ class StageKeeper:
             self._since_s[stage] = since_s
             self._advertise()
             return
-        self.share.stages.pop(stage, None)
+        held = self.share.stages.pop(stage, None)
+        if held is not None:
+            await self.share.lane.run(Priority.BACKWARD, held.close_epoch)
         self.on_change(f"let stage {stage} go: {self.reason}")
 
     def _advertise(self) -> None:

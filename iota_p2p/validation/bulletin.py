@@ -15,7 +15,7 @@ from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.ids import COMMITMENTS, REGISTRATIONS, RESULTS, SCORES, TopicSpec
+from iota_p2p_protocols.ids import COMMITMENTS, REGISTRATIONS, RESULTS, SCORES, WORK, TopicSpec
 from iota_p2p_protocols.message import open_gossip
 from iota_p2p_protocols.scoring.announcements import KEPT_EPOCHS, validate_of_epoch, validate_result
 from iota_p2p_protocols.scoring.election import MAX_CANDIDATES, Registration
@@ -23,6 +23,7 @@ from iota_p2p_protocols.scoring.equivocation import make_equivocation_proof
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, Role
 from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
+from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 
 # Registrations of one peer that are remembered: the newest, and those before that still count for past epochs.
 KEPT_REGISTRATIONS = 4
@@ -39,6 +40,7 @@ class Said:
     commitments: dict[tuple[PeerId, Role], Verified[EvidenceCommitment]] = field(default_factory=dict)
     records: dict[PeerId, Verified[ScoreRecord]] = field(default_factory=dict)
     votes: dict[PeerId, Verified[EpochResult]] = field(default_factory=dict)
+    work: dict[tuple[PeerId, int], Verified[WorkCommitment]] = field(default_factory=dict)  # by signer and stage
 
 
 @dataclass(slots=True)
@@ -67,6 +69,7 @@ class Bulletin:
             nursery.start_soon(self._listen_to_commitments)
             nursery.start_soon(self._listen_to_records)
             nursery.start_soon(self._listen_to_results)
+            nursery.start_soon(self._listen_to_work)
 
     def said(self, epoch: int) -> Said:
         """Return what was said about an epoch; what is older than KEPT_EPOCHS is forgotten."""
@@ -87,6 +90,8 @@ class Bulletin:
                 self.take_record(message)
             case EpochResult():
                 self.take_votes(message)
+            case WorkCommitment():
+                self.take_work(message)
         await self.pass_on(topic, message.envelope_bytes)
 
     async def pass_on(self, topic: TopicSpec, envelope: bytes) -> None:
@@ -131,8 +136,17 @@ class Bulletin:
             if len(known) < MAX_SPEAKERS:
                 known.setdefault(signer, one)
 
+    def take_work(self, one: Verified[WorkCommitment]) -> None:
+        """Remember what a peer says it did on a stage."""
+        known, key = self.said(one.payload.epoch).work, (one.signer, one.payload.stage)
+        if key not in known and len(known) < MAX_SPEAKERS:
+            known[key] = one
+            self._keep(one.payload.epoch, one)
+
     def _keep(
-        self, epoch: int, one: Verified[Registration] | Verified[EvidenceCommitment] | Verified[ScoreRecord]
+        self,
+        epoch: int,
+        one: Verified[Registration] | Verified[EvidenceCommitment] | Verified[ScoreRecord] | Verified[WorkCommitment],
     ) -> None:
         self.on_fact(Fact(one.payload.domain.name, epoch, one.signer, one.envelope_bytes))
 
@@ -156,6 +170,12 @@ class Bulletin:
         async with self.member.network.gossip.subscribe(SCORES, check) as heard:
             async for one in heard:
                 self.take_record(one)
+
+    async def _listen_to_work(self) -> None:
+        check = partial(self._check, kind=WorkCommitment)
+        async with self.member.network.gossip.subscribe(WORK, check) as heard:
+            async for one in heard:
+                self.take_work(one)
 
     async def _listen_to_results(self) -> None:
         def check(data: bytes, author: PeerId) -> Verified[EpochResult]:

@@ -17,6 +17,7 @@ from iota_p2p.validation.evidence_exchange import serve_evidence
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
 from iota_p2p.validation.seed_book import SeedBook
 from iota_p2p.validation.validator import Validator
+from iota_p2p.validation.work_keeper import WorkKeeper
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.scoring.combination import ScoringRules
 
@@ -89,11 +90,13 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     """Take part in validation for as long as the context lasts."""
     member = peer.membership.member
     keeper = EvidenceKeeper(peer.identity, share.terms.run_id)
+    worked = WorkKeeper(peer.identity, share.terms.run_id)
     bulletin = Bulletin(member, share)
     attendance = Attendance(member, share)
     validator = Validator(
         bulletin,
         keeper,
+        worked,
         attendance,
         config.ledger,
         config.rules,
@@ -106,7 +109,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     bulletin.on_fact = validation.keep
     bulletin.on_equivocation = partial(_accuse_of_equivocation, validation)
     validator.faults_of = validation.faults_of
-    share.witness = keeper.take
+    share.witness, share.work_begun, share.work_closed = keeper.take, worked.begun, worked.closed
     validation.keep(Fact(RULES_KIND, 0, peer.identity.peer_id, config.rules.to_bytes()))
     await serve_evidence(peer.network.streams, keeper)
     async with trio.open_nursery() as nursery:

@@ -2,7 +2,7 @@
 
 After an epoch e has closed, in steps of `step_s`:
 
-    1  everybody commits to its evidence of e; nobody knows yet who will look at it
+    1  everybody commits to its evidence and its work of e; nobody knows yet who will look at it
     2  the validators of e - 1 reveal their records, and with them the outputs that make the next seed
     3  they vote on the result of e - 1; its certificate is the seed that elects the validators of e
     5  without a certificate the chain of seeds goes on without outputs
@@ -12,6 +12,7 @@ After an epoch e has closed, in steps of `step_s`:
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from math import floor
 from typing import Any
 
@@ -24,8 +25,9 @@ from iota_p2p.validation.bulletin import Bulletin
 from iota_p2p.validation.evidence_gathering import EvidenceGathering, Gathered
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
 from iota_p2p.validation.seed_book import SeedBook
+from iota_p2p.validation.work_keeper import WorkKeeper
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.ids import COMMITMENTS, REGISTRATIONS, RESULTS, SCORES
+from iota_p2p_protocols.ids import COMMITMENTS, REGISTRATIONS, RESULTS, SCORES, WORK
 from iota_p2p_protocols.message import open_signed, seal_message
 from iota_p2p_protocols.scoring.assembly import Observation, score_rows
 from iota_p2p_protocols.scoring.attribution import mean_loss_micronats
@@ -34,6 +36,7 @@ from iota_p2p_protocols.scoring.election import ElectionProof, Registration, ele
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms
 from iota_p2p_protocols.scoring.result import CertifiedResult
 from iota_p2p_protocols.scoring.score_record import GENESIS, ScoreRecord
+from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 
 LOOK_EVERY_S = 0.1
 LIFETIME_S = 86_400
@@ -59,6 +62,7 @@ class Validator:
     Attributes:
         bulletin: what is said and heard.
         keeper: our evidence.
+        worked: what we did on our stages.
         attendance: who was there.
         ledger: what we may sign only once.
         rules: the run's.
@@ -72,6 +76,7 @@ class Validator:
 
     bulletin: Bulletin
     keeper: EvidenceKeeper
+    worked: WorkKeeper
     attendance: Attendance
     ledger: Ledger
     rules: ScoringRules
@@ -106,6 +111,7 @@ class Validator:
             await trio.sleep_until(began_s + self.step_s)
             await self._commit(closed)
             await trio.sleep_until(began_s + 2 * self.step_s)
+            await self._commit_work(closed)  # of stages whose merges took longer; the seed is still open
             await self._reveal(closed - 1)
             await trio.sleep_until(began_s + 3 * self.step_s)
             with trio.move_on_at(began_s + 5 * self.step_s):
@@ -131,6 +137,12 @@ class Validator:
     async def _commit(self, closed: int) -> None:
         for envelope in self.keeper.commit(closed, self.bulletin.member.clock()):
             await self.bulletin.publish(COMMITMENTS, open_signed(envelope, EvidenceCommitment))
+        await self._commit_work(closed)
+
+    async def _commit_work(self, closed: int) -> None:
+        commit = partial(self.worked.commit, closed, self.bulletin.member.clock())
+        for envelope in await self.bulletin.share.lane.beside(commit):
+            await self.bulletin.publish(WORK, open_signed(envelope, WorkCommitment))
 
     async def _reveal(self, epoch: int) -> None:
         """Sign the record of an epoch that we have scored, once and for ever, and publish it."""

@@ -125,6 +125,8 @@ MERGES = TopicSpec(name="merges", version=1, max_bytes=20 * _KIB, messages_per_m
 REGISTRATIONS = TopicSpec(name="registrations", version=1, max_bytes=1 * _KIB, messages_per_minute=6, burst=12)
 # Two an epoch, of some seconds at least: as a tail and as a source.
 COMMITMENTS = TopicSpec(name="commitments", version=1, max_bytes=1 * _KIB, messages_per_minute=60, burst=16)
+# One for each stage that a peer held and for each epoch, as contributions.
+WORK = TopicSpec(name="work", version=1, max_bytes=1 * _KIB, messages_per_minute=128, burst=128)
 # One an epoch; GossipSub carries a record of 1,000 peers.
 SCORES = TopicSpec(name="scores", version=1, max_bytes=264 * _KIB, messages_per_minute=30, burst=8)
 # A vote and a certified result an epoch.
@@ -141,4 +143,5 @@ TOPICS: tuple[TopicSpec, ...] = (
     REGISTRATIONS,
     RESULTS,
     SCORES,
+    WORK,
 )

@@ -19,6 +19,7 @@ from iota_p2p_protocols.scoring.election import Registration
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment
 from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
+from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 from iota_p2p_protocols.settlement.payout_binding import PayoutBinding
 from iota_p2p_protocols.settlement.settlement_vote import SettlementVote
 from iota_p2p_protocols.state_manifest import StateManifest
@@ -44,5 +45,6 @@ KIND_BY_DOMAIN: Mapping[Domain, type[Message]] = {
         ScoreRecord,
         SettlementVote,
         StateManifest,
+        WorkCommitment,
     )
 }

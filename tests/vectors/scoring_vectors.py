@@ -3,7 +3,7 @@
 from typing import Any
 
 from iota_p2p_crypto import canonical, vrf
-from iota_p2p_crypto.domains import RESULT, SCORE
+from iota_p2p_crypto.domains import RESULT, SCORE, WORK
 from iota_p2p_crypto.envelope import seal
 from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_protocols.message import open_signed, seal_message
@@ -14,6 +14,7 @@ from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerm
 from iota_p2p_protocols.scoring.result import EpochResult, check_result, make_result, open_certified_result
 from iota_p2p_protocols.scoring.score_record import ScoreRecord, check_record
 from iota_p2p_protocols.scoring.seed_chain import genesis_seed, next_seed
+from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 from tests.scoring import scenes
 from tests.scoring.scenes import EPOCH, RULES, RUN, SEED, STAGES, VALIDATORS, findings, score_record
 from tests.vectors.vector_files import Case, Document, accepted_or_error, verdict
@@ -56,6 +57,11 @@ def documents() -> dict[str, Document]:
             "fields": "envelope, records: hex; weights by peer id; quorum; error: the rule by which it is refused",
             "cases": _results(),
         },
+        "work": {
+            "provenance": OURS + SETTING,
+            "fields": "envelope: hex; fields of the commitment, digests in hex; error: the rule by which it is refused",
+            "cases": _work(),
+        },
         "equivocations": {
             "provenance": OURS + SETTING,
             "fields": "proof: hex; guilty: peer id, or error",
@@ -71,10 +77,46 @@ def run(file: str, case: Case) -> None:
         "elections": _run_election,
         "scores": _run_score,
         "evidence": _run_evidence,
+        "work": _run_work,
         "score_records": _run_record,
         "results": _run_result,
         "equivocations": _run_equivocation,
     }[file](case)
+
+
+def _work() -> list[Case]:
+    fields: dict[str, Any] = {
+        "run_id": RUN,
+        "sequence": 1,
+        "issued_s": scenes.NOW_S,
+        "expires_s": scenes.NOW_S + 3600,
+        "epoch": EPOCH,
+        "stage": 1,
+        "log_root": bytes([1]) * 32,
+        "num_entries": 3,
+        "start_digest": bytes([2]) * 32,
+        "end_digest": bytes([3]) * 32,
+    }
+
+    def case(name: str, **changes: Any) -> Case:
+        envelope = seal(WORK, fields | changes, [STAGES[1][0]])
+        said = {key: value.hex() if isinstance(value, bytes) else value for key, value in (fields | changes).items()}
+        return {"name": name, "envelope": envelope.hex(), **said}
+
+    return [
+        case("one log"),
+        case("no entry", num_entries=0) | {"error": "message-field"},
+        case("more than a log holds", num_entries=2**16 + 1) | {"error": "message-field"},
+    ]
+
+
+def _run_work(case: Case) -> None:
+    envelope = bytes.fromhex(case["envelope"])
+    assert verdict(lambda: open_signed(envelope, WorkCommitment)) == accepted_or_error(case)
+    if "error" not in case:
+        payload = open_signed(envelope, WorkCommitment).payload
+        assert (payload.stage, payload.log_root.hex()) == (case["stage"], case["log_root"])
+        assert payload.end_digest.hex() == case["end_digest"]
 
 
 def _seeds() -> list[Case]:

@@ -13,11 +13,12 @@ from iota_p2p_protocols.message import Opener, open_gossip, open_message, open_s
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment
 from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
+from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 
 # Epochs back that are still being talked about: work is done, scored, revealed and paid out in four.
 KEPT_EPOCHS = 4
 
-Scored = TypeVar("Scored", EvidenceCommitment, ScoreRecord)
+Scored = TypeVar("Scored", EvidenceCommitment, ScoreRecord, WorkCommitment)
 
 
 def validate_of_epoch(
