@@ -209,6 +209,7 @@ class Swarm:
         for fault in room.faults:
             self.accused.add(verify_fault(fault).liar)
         assert all(len(rosters) == 1 for rosters in room.signed.values())
+        outcomes = room.outcomes()
         certificates = {
             meeting.certificate.digest: meeting.certificate
             for peer_id, meeting in room.meetings.items()
@@ -218,7 +219,7 @@ class Swarm:
             living = [
                 one
                 for peer_id, one in by_id.items()
-                if peer_id in certificate.members and (one.lies or room.outcomes().get(peer_id) == certificate.digest)
+                if peer_id in certificate.members and (one.lies or outcomes.get(peer_id) == certificate.digest)
             ]
             self._merge(Round(certificate, encoded), living, chaos)
 
@@ -243,9 +244,9 @@ class Swarm:
                 one.down_until = self._epoch + self.rng.randint(1, 3)
         room.run_until_agreed(room.now_s + 100)
         room.run(room.now_s + 2)  # the last letters
-        there = [peer_id for peer_id in room.meetings if peer_id not in room.dead]
-        for here, other in product(there, there):
-            if room.outcomes()[here] != room.outcomes()[other]:
+        outcomes = room.outcomes()
+        for here, other in product(outcomes, outcomes):
+            if outcomes[here] != outcomes[other]:
                 room.tell(here, Astray(other))
         room.run(room.now_s + 10)
         return room
