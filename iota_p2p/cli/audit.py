@@ -1,24 +1,23 @@
-"""`iota-p2p audit`: check signed scores with nothing but files; needs neither torch nor a network."""
+"""`iota-p2p audit`: check signed scores with nothing but files; needs neither torch nor a network.
+
+What the verbs work with is imported when they run: every other verb starts without numpy and the messages.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iota_p2p.audit.archive import read_archive
-from iota_p2p.audit.bundle import write_bundle
-from iota_p2p.audit.comparison import compare_archives
-from iota_p2p.audit.dossier import Dossier, open_dossier
-from iota_p2p.audit.explanation import EpochExplanation, explain, lines_of
 from iota_p2p.audit.failure import Failure
-from iota_p2p.audit.recomputation import recompute
-from iota_p2p.audit.verification import verify
-from iota_p2p.cli.inspect import parse_run_id
 from iota_p2p_crypto.errors import RemoteProtocolError, UserError
 from iota_p2p_crypto.identity import PeerId, parse_peer_id
+
+if TYPE_CHECKING:
+    from iota_p2p.audit.dossier import Dossier
+    from iota_p2p.audit.explanation import EpochExplanation
 
 # Failures printed one by one; one changed byte can break thousands of things that rest on it.
 _MAX_LINES = 20
@@ -46,6 +45,8 @@ def verify_command(paths: Paths, run_id: RunId = None, as_json: AsJson = False) 
       iota-p2p audit verify ./testnet
       iota-p2p audit verify scores.iota-bundle --json
     """
+    from iota_p2p.audit.verification import verify
+
     dossier = _dossier(paths, run_id)
     failures = verify(dossier)
     _report(dossier, failures, {}, as_json=as_json)
@@ -59,6 +60,9 @@ def recompute_command(paths: Paths, run_id: RunId = None, as_json: AsJson = Fals
     Example:
       iota-p2p audit recompute ./testnet
     """
+    from iota_p2p.audit.recomputation import recompute
+    from iota_p2p.audit.verification import verify
+
     dossier = _dossier(paths, run_id)
     outcome = recompute(dossier)
     done = {"recomputed records": outcome.num_records, "from loss records": outcome.num_losses}
@@ -79,6 +83,8 @@ def explain_command(
     Example:
       iota-p2p audit explain 12D3KooW...abc ./testnet --epoch 3
     """
+    from iota_p2p.audit.explanation import explain, lines_of
+
     dossier = _dossier(paths, run_id)
     peer_id = _find_peer(dossier, peer)
     found = explain(dossier, peer_id, epoch)
@@ -115,6 +121,8 @@ def diff_command(
     Example:
       iota-p2p audit diff ./home-a ./home-b
     """
+    from iota_p2p.audit.comparison import compare_archives
+
     outcome = compare_archives(_dossier([first], run_id), _dossier([second], run_id))
     if as_json:
         typer.echo(json.dumps({**asdict(outcome), "failures": [one.to_json() for one in outcome.failures]}))
@@ -139,17 +147,24 @@ def export_command(
     Example:
       iota-p2p audit export --home ./testnet --out scores.iota-bundle
     """
+    from iota_p2p.audit.archive import read_archive
+    from iota_p2p.audit.bundle import write_bundle
+
     if out.exists():
         raise UserError(f"{out} exists already: choose another --out, nothing was written")
     num_facts = write_bundle(out, read_archive([home]).all())
     typer.echo(f"{num_facts} facts in {out} ({out.stat().st_size:,} bytes)")
 
 
-def _dossier(paths: Sequence[Path], run_id: str | None) -> Dossier:
+def _dossier(paths: Sequence[Path], run_id: str | None) -> "Dossier":
+    from iota_p2p.audit.archive import read_archive
+    from iota_p2p.audit.dossier import open_dossier
+    from iota_p2p.cli.run_id import parse_run_id
+
     return open_dossier(read_archive(paths), None if run_id is None else parse_run_id(run_id))
 
 
-def _find_peer(dossier: Dossier, text: str) -> PeerId:
+def _find_peer(dossier: "Dossier", text: str) -> PeerId:
     """Return the one scored peer whose id is, or ends in, what was typed."""
     rows = (row.peer_id for records in dossier.records.values() for record in records for row in record.payload.rows)
     known = sorted({PeerId(peer_id) for peer_id in rows})
@@ -163,7 +178,7 @@ def _find_peer(dossier: Dossier, text: str) -> PeerId:
         raise UserError(f"{reason} end in {text!r:.80}: give more of the id") from error
 
 
-def _report(dossier: Dossier, failures: Sequence[Failure], done: dict[str, int], *, as_json: bool) -> None:
+def _report(dossier: "Dossier", failures: Sequence[Failure], done: dict[str, int], *, as_json: bool) -> None:
     counts = {**dossier.num_facts, **done}
     if as_json:
         found = [failure.to_json() for failure in failures]
@@ -194,7 +209,7 @@ def _paid(score: int, share: int) -> str:
     return f"certified score {score}, share of the pot {share}"
 
 
-def _explained(one: EpochExplanation) -> dict[str, Any]:
+def _explained(one: "EpochExplanation") -> dict[str, Any]:
     opinions = [
         {**asdict(opinion), "findings": opinion.findings.model_dump(), "score": opinion.score.model_dump()}
         for opinion in one.opinions

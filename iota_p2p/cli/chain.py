@@ -21,7 +21,7 @@ from iota_p2p.cli.chain_access import (
     need_extra,
     sender,
 )
-from iota_p2p.cli.inspect import parse_run_id
+from iota_p2p.cli.run_id import parse_run_id
 from iota_p2p_crypto.errors import UserError
 
 ETHER = 10**18

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from iota_p2p.cli.chain_access import Paths
-from iota_p2p.cli.inspect import parse_run_id
+from iota_p2p.cli.run_id import parse_run_id
 from iota_p2p_crypto.errors import RemoteProtocolError, UserError
 from iota_p2p_crypto.identity import PeerId, parse_peer_id
 

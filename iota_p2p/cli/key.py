@@ -111,7 +111,7 @@ def payout(
 
     need_extra()
 
-    from iota_p2p.cli.inspect import parse_run_id
+    from iota_p2p.cli.run_id import parse_run_id
     from iota_p2p.settlement import account as accounts
     from iota_p2p.settlement.voting import seal_binding
 

@@ -60,7 +60,7 @@ def peer(
     """
     import trio
 
-    from iota_p2p.cli.inspect import parse_run_id
+    from iota_p2p.cli.run_id import parse_run_id
     from iota_p2p.peer_process import PeerOptions, run_peer
     from iota_p2p.run.spec import RunId
 

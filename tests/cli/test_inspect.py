@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from iota_p2p.cli.inspect import inspect_envelope, inspect_roster
+from iota_p2p.audit.inspection import inspect_envelope, inspect_roster
 from iota_p2p_crypto.domains import TREE_HEAD
 from iota_p2p_crypto.envelope import seal
 from iota_p2p_crypto.identity import Identity
