@@ -92,10 +92,10 @@ class Member:
 
     async def round(self, others: set[PeerId], nursery: trio.Nursery) -> None:
         """Take part in one round and tell what came of it."""
+        gradient = vector_of(self.number, self.num_values)
         began_s = time.perf_counter()
         self.epoch += 1
         self.letters = letters = Letters(self.means, STAGE, self.epoch, nursery)
-        gradient = vector_of(self.number, self.num_values)
         committed = await _beside(lambda: commit(gradient, CODECS[self.codec], None))
         contribution = self._contribution(committed.commitment.root)
         self.memory.keep_committed(STAGE, self.epoch, contribution.digest, committed)
