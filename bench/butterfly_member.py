@@ -217,11 +217,11 @@ def hivemind(number: int, num_values: int, codec: str) -> None:
     from hivemind.compression import Float16Compression, NoCompression  # noqa: PLC0415 - the same
 
     torch.set_num_threads(1)
-    dht = hm.DHT(start=True, host_maddrs=["/ip4/127.0.0.1/tcp/0"])
-    say(address=str(dht.get_visible_maddrs()[0]), peer_id=str(number))
+    listen = ["/ip4/127.0.0.1/tcp/0"]
+    dht = hm.DHT(start=True, host_maddrs=listen) if number == 0 else None
+    say(address="" if dht is None else str(dht.get_visible_maddrs()[0]), peer_id=str(number))
     told = json.loads(sys.stdin.readline())
-    for address in told["addresses"]:
-        dht.run_coroutine(_Dial(address))
+    dht = dht or hm.DHT(start=True, host_maddrs=listen, initial_peers=told["addresses"][:1])
     averager = hm.averaging.DecentralizedAverager(
         [torch.from_numpy(vector_of(number, num_values))],
         dht,
@@ -239,24 +239,6 @@ def hivemind(number: int, num_values: int, codec: str) -> None:
         say(seconds=seconds, members=len(gathered or ()), cpu_s=cpu_s())
     averager.shutdown()
     dht.shutdown()
-
-
-class _Dial:
-    """Connects hivemind's daemon to another one; hivemind pickles it into the daemon's process."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    async def __call__(self, _dht: Any, node: Any) -> None:
-        await node.protocol.p2p._client.connect(*_split(self._address))  # noqa: SLF001 - it has no public way
-
-
-def _split(address: str) -> tuple[Any, list[Any]]:
-    from hivemind.p2p import PeerID  # noqa: PLC0415 - only for this
-    from multiaddr import Multiaddr  # type: ignore[import-not-found] # noqa: PLC0415 - hivemind brings it
-
-    where, _, who = address.partition("/p2p/")
-    return PeerID.from_base58(who), [Multiaddr(where)]
 
 
 def main() -> None:

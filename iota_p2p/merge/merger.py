@@ -12,6 +12,7 @@ from iota_p2p.merge.memory import MergeMemory
 from iota_p2p.merge.merge_server import MergeServer
 from iota_p2p.merge.record import MergeRecord
 from iota_p2p.merge.round import Means
+from iota_p2p.merge.signed_epochs import SignedEpochs
 from iota_p2p.merge.stage_merge import StageMerge
 from iota_p2p.run.spec import MergeSpec
 from iota_p2p.training.held_stage import HeldStage
@@ -37,6 +38,7 @@ class Merger:
         member: who we are and who else is there.
         share: what we hold.
         spec: how the run merges.
+        signed: which merges we may have signed something of, also in an earlier life.
         memory: what others may ask us for.
         on_merged: told of every epoch of a stage that begins.
         on_fault: told whom a proof names, the epoch and the proof.
@@ -46,6 +48,7 @@ class Merger:
     member: Member
     share: WorkShare
     spec: MergeSpec
+    signed: SignedEpochs
     memory: MergeMemory = field(default_factory=MergeMemory)
     on_merged: Callable[[MergeRecord], None] = lambda _: None
     on_fault: Callable[[PeerId, int, bytes], None] = lambda _liar, _epoch, _proof: None
@@ -99,7 +102,7 @@ class Merger:
         def tell(record: MergeRecord) -> None:
             self.on_merged(replace(record, named=self._note_faults(record)))
 
-        return self.kind(means, self.share, held, self.spec, self.memory, nursery, announce, tell)
+        return self.kind(means, self.share, held, self.spec, self.memory, self.signed, nursery, announce, tell)
 
     def _note_faults(self, record: MergeRecord) -> tuple[PeerId, ...]:
         """Charge whom a proof names, once for each kind, and pass it on; return who they are."""

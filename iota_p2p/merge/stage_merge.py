@@ -25,6 +25,7 @@ from iota_p2p.merge.memory import KnownBase, MergeMemory, vector_digest
 from iota_p2p.merge.outer_step import OuterState, Vector, outer_step
 from iota_p2p.merge.record import How, MergeRecord, record_of
 from iota_p2p.merge.round import Committed, Means, commit
+from iota_p2p.merge.signed_epochs import SignedEpochs
 from iota_p2p.run.data import epoch_seed
 from iota_p2p.run.spec import MergeSpec
 from iota_p2p.training.held_stage import EpochWork, HeldStage
@@ -57,6 +58,7 @@ class StageMerge:
         held: the stage.
         spec: how the run merges.
         memory: what others may ask us for.
+        signed: which merges we may have signed something of.
         nursery: in which letters are brought.
         announce: gossips our contribution, or a merge's certificate.
         on_merged: told of every epoch that begins.
@@ -69,6 +71,7 @@ class StageMerge:
     held: HeldStage
     spec: MergeSpec
     memory: MergeMemory
+    signed: SignedEpochs
     nursery: trio.Nursery
     announce: Callable[[Literal["contribution", "merge"], bytes], None]
     on_merged: Callable[[MergeRecord], None]
@@ -159,6 +162,8 @@ class StageMerge:
             work = await self.share.lane.run(Priority.BACKWARD, held.work)
             gradient_W = np.subtract(held.base.theta_W, work.theta_W)
             if not work.samples or not bool(np.isfinite(gradient_W).all()):
+                return None
+            if not self.signed.begin(held.index, held.epoch):
                 return None
             committed = await self.means.beside(partial(self._commit, gradient_W))
             outcome = await self._encounter(work, committed).run()

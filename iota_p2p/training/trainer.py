@@ -11,6 +11,7 @@ import trio
 
 from iota_p2p.custody.custody import KEPT_BYTES, Custody
 from iota_p2p.merge.merger import Merger
+from iota_p2p.merge.signed_epochs import SignedEpochs
 from iota_p2p.model.run_figures import RunFigures, run_figures
 from iota_p2p.peer import Peer
 from iota_p2p.run.data import RunData
@@ -197,7 +198,8 @@ def _compose(peer: Peer, spec: RunSpec, config: TrainerConfig) -> Trainer:
 
     clock = EpochClock(member, share, source, turn_over)
     evaluator = Evaluator(share, inference)
-    merger = None if spec.merge is None else Merger(member, share, spec.merge)
+    signed = SignedEpochs(config.files.folder / "signed-merges")
+    merger = None if spec.merge is None else Merger(member, share, spec.merge, signed)
     trainer = Trainer(
         share, figures, worker, source, keeper, clock, inference, evaluator, config.files, custody, merger
     )
