@@ -2,7 +2,7 @@
 
 Everything is asked for by whoever needs it, answered from memory, and checked by the asker against what was signed:
 the contribution's root, the reducer's report, the merge certificate. So an answer carries no signature of its own, and
-asking twice does no harm. Spec: protocols/spec/butterfly.md.
+asking twice does no harm. Spec: protocols/spec/exchange.md.
 
     MERGE     Note            -> {}, or a refusal: `not-yet` before the callee merges this epoch, `merged` after it
               BlocksRequest   -> {}, payload the list of block digests if wanted, then the blocks
