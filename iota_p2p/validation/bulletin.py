@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
 from iota_p2p.ledger.ledger import Fact
 from iota_p2p.membership.member import Member, open_recent
+from iota_p2p.network.gossip import Validate
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import PeerUnavailableError
@@ -29,6 +30,8 @@ from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 KEPT_REGISTRATIONS = 4
 # Holders of evidence and validators of one epoch that are listened to; no run has more peers (`view.MAX_PEERS`).
 MAX_SPEAKERS = 4096
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -65,11 +68,12 @@ class Bulletin:
     async def run(self) -> None:
         """Listen until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._listen_to_registrations)
-            nursery.start_soon(self._listen_to_commitments)
-            nursery.start_soon(self._listen_to_records)
-            nursery.start_soon(self._listen_to_results)
-            nursery.start_soon(self._listen_to_work)
+            of = self._of_epoch
+            nursery.start_soon(self._listen, COMMITMENTS, partial(of, kind=EvidenceCommitment), self.take_commitment)
+            nursery.start_soon(self._listen, SCORES, partial(of, kind=ScoreRecord), self.take_record)
+            nursery.start_soon(self._listen, WORK, partial(of, kind=WorkCommitment), self.take_work)
+            nursery.start_soon(self._listen, REGISTRATIONS, self._registration, self.take_registration)
+            nursery.start_soon(self._listen, RESULTS, self._result, self.take_votes)
 
     def said(self, epoch: int) -> Said:
         """Return what was said about an epoch; what is older than KEPT_EPOCHS is forgotten."""
@@ -150,42 +154,19 @@ class Bulletin:
     ) -> None:
         self.on_fact(Fact(one.payload.domain.name, epoch, one.signer, one.envelope_bytes))
 
-    async def _listen_to_registrations(self) -> None:
-        def check(data: bytes, author: PeerId) -> Verified[Registration]:
-            run_id, now_s = self.share.terms.run_id, self.member.clock()
-            return open_gossip(data, author, Registration, run_id=run_id, now_s=now_s, opener=open_recent)
-
-        async with self.member.network.gossip.subscribe(REGISTRATIONS, check) as heard:
+    async def _listen(self, topic: TopicSpec, check: Validate[T], take: Callable[[T], None]) -> None:
+        async with self.member.network.gossip.subscribe(topic, check) as heard:
             async for one in heard:
-                self.take_registration(one)
+                take(one)
 
-    async def _listen_to_commitments(self) -> None:
-        check = partial(self._check, kind=EvidenceCommitment)
-        async with self.member.network.gossip.subscribe(COMMITMENTS, check) as heard:
-            async for one in heard:
-                self.take_commitment(one)
-
-    async def _listen_to_records(self) -> None:
-        check = partial(self._check, kind=ScoreRecord)
-        async with self.member.network.gossip.subscribe(SCORES, check) as heard:
-            async for one in heard:
-                self.take_record(one)
-
-    async def _listen_to_work(self) -> None:
-        check = partial(self._check, kind=WorkCommitment)
-        async with self.member.network.gossip.subscribe(WORK, check) as heard:
-            async for one in heard:
-                self.take_work(one)
-
-    async def _listen_to_results(self) -> None:
-        def check(data: bytes, author: PeerId) -> Verified[EpochResult]:
-            run_id, now_s, epoch = self.share.terms.run_id, self.member.clock(), self.share.epoch
-            return validate_result(data, author, run_id=run_id, epoch=epoch, now_s=now_s, opener=open_recent)
-
-        async with self.member.network.gossip.subscribe(RESULTS, check) as heard:
-            async for one in heard:
-                self.take_votes(one)
-
-    def _check(self, data: bytes, author: PeerId, kind: type[Any]) -> Verified[Any]:
+    def _of_epoch(self, data: bytes, author: PeerId, kind: type[Any]) -> Verified[Any]:
         run_id, now_s, epoch = self.share.terms.run_id, self.member.clock(), self.share.epoch
         return validate_of_epoch(data, author, kind, run_id=run_id, epoch=epoch, now_s=now_s, opener=open_recent)
+
+    def _registration(self, data: bytes, author: PeerId) -> Verified[Registration]:
+        run_id, now_s = self.share.terms.run_id, self.member.clock()
+        return open_gossip(data, author, Registration, run_id=run_id, now_s=now_s, opener=open_recent)
+
+    def _result(self, data: bytes, author: PeerId) -> Verified[EpochResult]:
+        run_id, now_s, epoch = self.share.terms.run_id, self.member.clock(), self.share.epoch
+        return validate_result(data, author, run_id=run_id, epoch=epoch, now_s=now_s, opener=open_recent)
