@@ -218,6 +218,8 @@ class ValidationSpec(Section):
         clasp_tolerance_ppm: harm that nobody is blamed for, of the mean loss.
         clasp_ruin_ppm: harm from which on nothing is paid.
         least_records: fewer records say nothing about a peer's harm.
+        warmup_epochs: in the first epochs nobody is blamed for harm.
+        replays: stages of peers that every validator does again after each epoch; all draw the same ones.
     """
 
     seats: Annotated[int, Field(gt=0, le=64)] = 16
@@ -226,6 +228,8 @@ class ValidationSpec(Section):
     clasp_tolerance_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
     clasp_ruin_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 30_000
     least_records: Count = 8
+    warmup_epochs: Count = 1
+    replays: Annotated[int, Field(ge=0, le=64)] = 1
 
 
 class ShardRef(Section):

@@ -16,4 +16,5 @@ def scoring_rules(spec: ValidationSpec, figures: RunFigures) -> ScoringRules:
         clasp_tolerance_ppm=spec.clasp_tolerance_ppm,
         clasp_ruin_ppm=spec.clasp_ruin_ppm,
         least_records=spec.least_records,
+        warmup_epochs=spec.warmup_epochs,
     )

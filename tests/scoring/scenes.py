@@ -128,7 +128,7 @@ def score_record(
 ) -> Verified[ScoreRecord]:
     """Return a validator's record of what it found."""
     rows = tuple(
-        ScoreRow(peer_id=peer_id, findings=one, score=combine(one, 4_500_000, RULES))
+        ScoreRow(peer_id=peer_id, findings=one, score=combine(one, EPOCH, 4_500_000, RULES))
         for peer_id, one in sorted(found.items(), key=lambda pair: peer_id_to_bytes(pair[0]))
     )
     fields: dict[str, object] = {

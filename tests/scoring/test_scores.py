@@ -57,7 +57,7 @@ FINDINGS = st.builds(
 
 @given(FINDINGS, st.integers(0, 10**8))
 def test_score__lies_between_nothing_and_all_of_the_work(found: Findings, mean_loss: int) -> None:
-    score = combine(found, mean_loss, RULES)
+    score = combine(found, EPOCH, mean_loss, RULES)
     assert 0 <= score.score <= found.work
     assert (score.reason == "none") == (score.quality_ppm == PPM)
 
@@ -78,7 +78,7 @@ def test_score__two_faults_never_make_a_virtue(one: Findings, other: Findings, m
             },
         }
     )
-    assert combine(worse, mean_loss, RULES).quality_ppm <= combine(one, mean_loss, RULES).quality_ppm
+    assert combine(worse, EPOCH, mean_loss, RULES).quality_ppm <= combine(one, EPOCH, mean_loss, RULES).quality_ppm
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,14 @@ def test_score__two_faults_never_make_a_virtue(one: Findings, other: Findings, m
     ],
 )
 def test_score__names_the_smallest_component(changes: dict[str, object], quality: int, reason: str) -> None:
-    score = combine(findings(**changes), 4_500_000, RULES)  # type: ignore[arg-type] # fields
+    score = combine(findings(**changes), EPOCH, 4_500_000, RULES)  # type: ignore[arg-type] # fields
     assert (score.quality_ppm, score.reason, score.score) == (quality, reason, quality // 1000)
+
+
+def test_score__blames_nobody_for_harm_while_the_run_warms_up() -> None:
+    """Replicas that have never merged differ by more than any liar would."""
+    harmful = findings(clasp_low=500_000)
+    assert [combine(harmful, epoch, 4_500_000, RULES).reason for epoch in (0, 1)] == ["none", "clasp"]
 
 
 def test_fast_checks__follow_gauntlets_formula() -> None:

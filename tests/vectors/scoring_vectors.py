@@ -39,7 +39,7 @@ def documents() -> dict[str, Document]:
         },
         "scores": {
             "provenance": OURS,
-            "fields": "rules, findings: as in the spec; mean_loss_micronats; score, quality_ppm, reason",
+            "fields": "rules, findings: as in the spec; epoch, mean_loss_micronats; score, quality_ppm, reason",
             "cases": _scores(),
         },
         "evidence": {
@@ -186,12 +186,13 @@ def _scores() -> list[Case]:
     cases = []
     for name, change in changes.items():
         found = findings(work=1_000_003, **change)
-        score = combine(found, 4_500_000, RULES)
+        score = combine(found, EPOCH, 4_500_000, RULES)
         cases.append(
             {
                 "name": name,
                 "rules": RULES.model_dump(mode="json"),
                 "findings": found.model_dump(mode="json"),
+                "epoch": EPOCH,
                 "mean_loss_micronats": 4_500_000,
                 **score.model_dump(mode="json"),
             }
@@ -201,7 +202,7 @@ def _scores() -> list[Case]:
 
 def _run_score(case: Case) -> None:
     rules = ScoringRules.model_validate({**case["rules"], "costs_ppm": tuple(case["rules"]["costs_ppm"])})
-    score = combine(Findings.model_validate(case["findings"]), case["mean_loss_micronats"], rules)
+    score = combine(Findings.model_validate(case["findings"]), case["epoch"], case["mean_loss_micronats"], rules)
     assert score.model_dump() == {name: case[name] for name in ("score", "quality_ppm", "reason")}
 
 

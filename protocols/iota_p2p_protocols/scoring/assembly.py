@@ -36,6 +36,7 @@ def score_rows(
     """
     parts = attribute(evidence, rules.costs_ppm)
     mean_loss = mean_loss_micronats(evidence)
+    epoch = evidence.records[0].record.payload.microbatch.epoch if evidence.records else 0
     rows = []
     for peer_id in parts.keys() | seen.keys():
         part, saw = parts.get(peer_id, Attribution()), seen.get(peer_id, Observation())
@@ -52,6 +53,6 @@ def score_rows(
             synchronisation_ppm=saw.synchronisation_ppm,
         )
         if peer_id != validator:
-            rows.append(ScoreRow(peer_id=peer_id, findings=findings, score=combine(findings, mean_loss, rules)))
+            rows.append(ScoreRow(peer_id=peer_id, findings=findings, score=combine(findings, epoch, mean_loss, rules)))
     kept = sorted(rows, key=lambda row: (-row.findings.work, row.peer_id))[:MAX_ROWS]
     return tuple(sorted(kept, key=lambda row: peer_id_to_bytes(PeerId(row.peer_id))))

@@ -35,6 +35,7 @@ class ScoringRules(Message):
         clasp_tolerance_ppm: harm that nobody is blamed for, of the mean loss: below it, drawing and data decide.
         clasp_ruin_ppm: harm from which on nothing is paid; in between it falls in a straight line.
         least_records: fewer records say nothing about a peer's harm.
+        warmup_epochs: in the first epochs nobody is blamed for harm: replicas that never merged differ by much.
     """
 
     costs_ppm: Annotated[tuple[Ppm, ...], Field(min_length=1, max_length=MAX_STAGES)]
@@ -43,6 +44,7 @@ class ScoringRules(Message):
     clasp_tolerance_ppm: Ppm = 10_000
     clasp_ruin_ppm: Ppm = 30_000
     least_records: Count = 8
+    warmup_epochs: Count = 1
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes, as a ledger keeps them."""
@@ -97,11 +99,12 @@ class Score(Message):
     reason: Component
 
 
-def combine(findings: Findings, mean_loss_micronats: int, rules: ScoringRules) -> Score:
+def combine(findings: Findings, epoch: int, mean_loss_micronats: int, rules: ScoringRules) -> Score:
     """Return a peer's score.
 
     Args:
         findings: about the peer.
+        epoch: which epoch's.
         mean_loss_micronats: of the epoch's records, what harm is measured against.
         rules: the run's.
     """
@@ -109,7 +112,7 @@ def combine(findings: Findings, mean_loss_micronats: int, rules: ScoringRules) -
         "faults": 0 if findings.faults else PPM,
         "replay": 0 if findings.replay in ("failed", "no-evidence") else PPM,
         "evidence": findings.evidence_ppm,
-        "clasp": clasp_ppm(findings, mean_loss_micronats, rules),
+        "clasp": PPM if epoch < rules.warmup_epochs else clasp_ppm(findings, mean_loss_micronats, rules),
         "synchronisation": findings.synchronisation_ppm,
         "presence": findings.presence_ppm,
     }

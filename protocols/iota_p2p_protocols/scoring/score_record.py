@@ -127,7 +127,7 @@ def check_record(record: Verified[ScoreRecord], rules: ScoringRules) -> None:
         if row.peer_id == record.signer:
             raise InvalidProofError("score-self", f"expected scores of others, got {record.signer}'s own")
         # [score-sum] every score follows from its findings
-        expected = combine(row.findings, payload.mean_loss_micronats, rules)
+        expected = combine(row.findings, payload.epoch, payload.mean_loss_micronats, rules)
         if row.score != expected:
             raise InvalidProofError(
                 "score-sum", f"expected {expected.score} for {row.peer_id} ({expected.reason}), got {row.score.score}"
