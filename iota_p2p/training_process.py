@@ -30,6 +30,8 @@ from iota_p2p.validation.validation import ValidationConfig, open_validation
 from iota_p2p.voice import Voice
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.scoring.fast_checks import PPM
+from iota_p2p_protocols.scoring.replay_draw import Pair
+from iota_p2p_protocols.scoring.replay_verdict import Verdict
 from iota_p2p_protocols.scoring.result import CertifiedResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
 
@@ -113,12 +115,14 @@ class TrainingProcess:
                 ledger=ledger,
                 step_s=self.spec.validation.step_ms / 1000,
                 stake=int(self.validates),
+                num_replays=self.spec.validation.replays,
                 from_start=self.epoch == 0,
                 software=SOFTWARE,
             )
             async with open_validation(self.peer, trainer.share, config) as validation:
                 validation.validator.on_record = self._report_scores
                 validation.validator.on_result = self._report_result
+                validation.validator.on_replay = self._report_replay
                 yield
 
     def _epoch_now(self) -> int:
@@ -176,6 +180,20 @@ class TrainingProcess:
         text = f"result   epoch {result.epoch}: {len(certified.validators)} validators agree on {len(payouts)} payouts"
         self.voice.say(
             "result", text, epoch=result.epoch, validators=certified.validators, payouts=payouts, pot=result.pot
+        )
+
+    def _report_replay(self, epoch: int, pair: Pair, verdict: Verdict) -> None:
+        peer_id, stage = pair
+        text = f"replay   epoch {epoch}, stage {stage} of {peer_id}: {verdict.replay}, {verdict.reason}"
+        self.voice.say(
+            "replay",
+            text,
+            epoch=epoch,
+            peer=peer_id,
+            stage=stage,
+            verdict=verdict.replay,
+            reason=verdict.reason,
+            findings=dict(verdict.findings),
         )
 
     def _report_recovery(self, recovered: Recovered) -> None:

@@ -55,6 +55,7 @@ class StageKeeper:
         rng: from whom a state is fetched.
         device: torch's name of it.
         pinned: stages to hold whatever the others do; None chooses.
+        kind: what does the work of the stages we take; a testnet's bad peers have another.
         on_change: told in words when a stage was taken or let go.
         reason: why we hold what we hold, for people.
     """
@@ -69,6 +70,7 @@ class StageKeeper:
     rng: Random
     device: str = "cpu"
     pinned: Stages | None = None
+    kind: type[HeldStage] = HeldStage
     on_change: Callable[[str], None] = lambda _: None
     reason: str = ""
     _since_s: dict[int, float] = field(default_factory=dict)
@@ -136,7 +138,7 @@ class StageKeeper:
         compute = await self._compute_of(stage, sources)
         if compute is None:
             return
-        held = HeldStage(self.share.spec, stage, self.share.data, compute)
+        held = self.kind(self.share.spec, stage, self.share.data, compute)
         held.on_begun = lambda begun: self.share.work_begun(begun)  # noqa: PLW0108 - it may be set later
         held.on_closed = lambda closed: self.share.work_closed(closed)  # noqa: PLW0108 - likewise
         held.begin(self.share.epoch, settled=not sources)

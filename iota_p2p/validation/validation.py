@@ -15,6 +15,7 @@ from iota_p2p.validation.attendance import Attendance
 from iota_p2p.validation.bulletin import Bulletin
 from iota_p2p.validation.evidence_exchange import serve_evidence
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
+from iota_p2p.validation.replay_exchange import serve_replay
 from iota_p2p.validation.seed_book import SeedBook
 from iota_p2p.validation.validator import Validator
 from iota_p2p.validation.work_keeper import WorkKeeper
@@ -35,6 +36,7 @@ class ValidationConfig:
         ledger: of its home.
         step_s: see `Validator`.
         stake: what it registers with; 0 does not validate.
+        num_replays: see `Validator`.
         from_start: whether the run is in its first epoch.
         software: name and version.
     """
@@ -43,6 +45,7 @@ class ValidationConfig:
     ledger: Ledger
     step_s: float
     stake: int = 1
+    num_replays: int = 0
     from_start: bool = True
     software: str = ""
 
@@ -104,6 +107,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
         step_s=config.step_s,
         stake=config.stake,
         software=config.software,
+        num_replays=config.num_replays,
     )
     validation = Validation(validator, share, config.ledger)
     bulletin.on_fact = validation.keep
@@ -112,6 +116,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     share.witness, share.work_begun, share.work_closed = keeper.take, worked.begun, worked.closed
     validation.keep(Fact(RULES_KIND, 0, peer.identity.peer_id, config.rules.to_bytes()))
     await serve_evidence(peer.network.streams, keeper)
+    await serve_replay(peer.network.streams, worked, share.payloads)
     async with trio.open_nursery() as nursery:
         for task in (bulletin.run, attendance.run, validator.run, validation.keep_writing):
             nursery.start_soon(task)

@@ -11,7 +11,7 @@ After an epoch e has closed, in steps of `step_s`:
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import floor
 from typing import Any
@@ -24,6 +24,7 @@ from iota_p2p.validation.ballot import Ballot
 from iota_p2p.validation.bulletin import Bulletin
 from iota_p2p.validation.evidence_gathering import EvidenceGathering, Gathered
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
+from iota_p2p.validation.replayer import Replayer
 from iota_p2p.validation.seed_book import SeedBook
 from iota_p2p.validation.work_keeper import WorkKeeper
 from iota_p2p_crypto.identity import PeerId
@@ -34,6 +35,8 @@ from iota_p2p_protocols.scoring.attribution import mean_loss_micronats
 from iota_p2p_protocols.scoring.combination import ScoringRules
 from iota_p2p_protocols.scoring.election import ElectionProof, Registration, elect, electorate
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms
+from iota_p2p_protocols.scoring.replay_draw import Pair, draw_replays, pairs_in
+from iota_p2p_protocols.scoring.replay_verdict import Verdict, worse
 from iota_p2p_protocols.scoring.result import CertifiedResult
 from iota_p2p_protocols.scoring.score_record import GENESIS, ScoreRecord
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
@@ -71,6 +74,8 @@ class Validator:
         stake: what we register with; 0 does not validate.
         software: name and version, for records.
         faults_of: proofs against peers in an epoch.
+        num_replays: stages of peers that are replayed after each epoch.
+        on_replay: told of the epoch, the pair and the verdict.
         on_record, on_result: told of what we signed and what was agreed.
     """
 
@@ -84,6 +89,8 @@ class Validator:
     step_s: float
     stake: int
     software: str
+    num_replays: int = 0
+    on_replay: Callable[[int, Pair, Verdict], None] = lambda _epoch, _pair, _verdict: None
     faults_of: Callable[[int], dict[PeerId, int]] = lambda _: {}
     on_record: Callable[[ScoreRecord], None] = lambda _: None
     on_result: Callable[[CertifiedResult], None] = lambda _: None
@@ -120,6 +127,7 @@ class Validator:
             if self.stake:
                 await self._score(closed)
                 await self._register()  # who has joined since has not heard of us
+        await self._replay(closed)
 
     async def _register(self) -> None:
         """Offer ourselves; the same registration again if there is one."""
@@ -199,6 +207,28 @@ class Validator:
         gathered = await gathering.run()
         self._prepared[closed] = Prepared(election, gathered, self._observations(closed, gathered))
         _log.info("epoch scored", extra={"epoch": closed, "records": len(gathered.joined.records)})
+
+    async def _replay(self, closed: int) -> None:
+        """Replay what is drawn of an epoch that we have scored; what is known when we reveal is in the record."""
+        prepared, seed = self._prepared.get(closed), self.seeds.seed(closed + 1)
+        if prepared is None or seed is None:
+            return
+        evidence = prepared.gathered.joined
+        replayer = Replayer(self.bulletin.member.network.streams, self.bulletin.share)
+        for pair in draw_replays(seed, pairs_in(evidence), self.num_replays):
+            peer_id, stage = pair
+            if peer_id == self.bulletin.member.identity.peer_id:
+                continue  # nobody scores itself
+            work = self.bulletin.said(closed).work.get(pair)
+            verdict = Verdict("no-evidence")
+            if work is not None:
+                verdict = await replayer.run(work, evidence)
+            if verdict.replay == "no-evidence" and not self.bulletin.member.view.is_live(peer_id):
+                verdict = Verdict("not-drawn")  # it is gone, which is no fault
+            seen = prepared.seen.get(peer_id, Observation())
+            prepared.seen[peer_id] = replace(seen, replay=worse(seen.replay, verdict.replay))
+            _log.info("work replayed", extra={"peer": peer_id, "stage": stage, "replay": verdict.replay})
+            self.on_replay(closed, pair, verdict)
 
     def _observations(self, epoch: int, gathered: Gathered) -> dict[PeerId, Observation]:
         presence, faults = self.attendance.presence_ppm(epoch), self.faults_of(epoch)

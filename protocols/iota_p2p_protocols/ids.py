@@ -92,6 +92,10 @@ MERGE = ProtocolSpec(id="/iota-p2p/merge/1", max_header_bytes=128 * _KIB, max_pa
 # stages, and are all that is asked for again when the stream breaks.
 EVIDENCE = ProtocolSpec(id="/iota-p2p/evidence/1", max_header_bytes=1 * _KIB, max_payload_bytes=8 * 1024 * _KIB)
 
+# What a work commitment rests on: the log or a checkpoint in pieces of 8 MiB, or payloads by digest, each at most as
+# long as an activation.
+REPLAY = ProtocolSpec(id="/iota-p2p/replay/1", max_header_bytes=16 * _KIB, max_payload_bytes=64 * 1024 * _KIB + 4)
+
 PROTOCOLS: tuple[ProtocolSpec, ...] = (
     ACTIVATION,
     CUSTODY,
@@ -100,6 +104,7 @@ PROTOCOLS: tuple[ProtocolSpec, ...] = (
     HELLO,
     INFERENCE,
     MERGE,
+    REPLAY,
     RUN_SPEC,
     SHARD,
     STATE,

@@ -4,15 +4,19 @@ from collections.abc import Mapping, Sequence
 
 from iota_p2p_crypto.errors import UserError
 
-# Each is an honest peer with one part changed (`merge_adversaries`).
+# Each is an honest peer with one part changed (`merge_adversaries`, `work_adversaries`).
 NAMES = (
     "bad-reducer",
     "colluding-reducers",
     "equivocating-convener",
+    "lazy",
+    "lying-tail",
     "nan",
     "poisoned",
+    "random-output",
     "scaled",
     "silent-convener",
+    "stale",
 )
 
 

@@ -84,8 +84,10 @@ def _turn_bad(adversary: str) -> None:
     """Change one part of the peer that this process is about to be."""
     from iota_p2p.training_process import TrainingProcess  # noqa: PLC0415 - imports torch, as above
     from iota_p2p_testnet.merge_adversaries import merge_twist  # noqa: PLC0415 - the same
+    from iota_p2p_testnet.work_adversaries import WORK_KINDS, work_twist  # noqa: PLC0415 - the same
 
-    TrainingProcess.twist = staticmethod(merge_twist(adversary))
+    twist = work_twist(adversary) if adversary in WORK_KINDS else merge_twist(adversary)
+    TrainingProcess.twist = staticmethod(twist)
 
 
 def command_line(start: PeerStart) -> list[str]:

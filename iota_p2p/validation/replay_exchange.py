@@ -1,0 +1,159 @@
+r"""Showing work and asking for it: the stream behind a work commitment.
+
+request   {"epoch", "stage", "what": "log", "start" or "end", "offset": bytes to leave out, "digests": ()}
+response  {"total": bytes of the whole}, payload: at most PIECE_BYTES of it
+request   {..., "what": "payloads", "offset": 0, "digests": (digest, ...)}
+response  {"total": payloads that follow}, payload: (length 4 bytes big-endian || payload)*, as far as they fit;
+          length 0 for one that is not there
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import trio
+from pydantic import Field
+
+from iota_p2p.network.streams import Request, Response, Streams
+from iota_p2p.training.payload_store import PayloadStore
+from iota_p2p.validation.work_keeper import KeptWork, WorkKeeper
+from iota_p2p_crypto.digest import digest
+from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.errors import MalformedError, PeerUnavailableError, RefusedError
+from iota_p2p_protocols.ids import REPLAY
+from iota_p2p_protocols.message import Count, DigestField, Message
+from iota_p2p_protocols.microbatch import Stage
+
+# For 8 MiB over a home uplink of 4 Mbit/s, twice; payloads as large take their time only on fast networks.
+PATIENCE_S = 40.0
+PIECE_BYTES = 8 << 20
+MAX_DIGESTS = 256  # 9 KiB of a header
+_LENGTH_BYTES = 4
+
+What = Literal["log", "start", "end", "payloads"]
+
+
+class ReplayRequest(Message):
+    """Show me what a commitment of yours rests on.
+
+    Attributes:
+        epoch, stage: which commitment.
+        what: which part.
+        offset: bytes of it to leave out.
+        digests: for payloads, which.
+    """
+
+    epoch: Count
+    stage: Stage
+    what: What
+    offset: Count
+    digests: Annotated[tuple[DigestField, ...], Field(max_length=MAX_DIGESTS)]
+
+
+class ReplayAnswer(Message):
+    """Some of it is the payload.
+
+    Attributes:
+        total: bytes of the whole; for payloads how many follow.
+    """
+
+    total: Count
+
+
+async def serve_replay(streams: Streams, keeper: WorkKeeper, payloads: PayloadStore) -> None:
+    """Show our work to whoever asks, from now on."""
+
+    async def answer(_: PeerId, request: Request) -> Response:
+        wanted = ReplayRequest.from_fields(request.header)
+        kept = keeper.kept(wanted.epoch, wanted.stage)
+        if kept is None:
+            raise RefusedError("unknown-work", "expected an epoch and a stage whose work we keep, got others")
+        if wanted.what == "payloads":
+            return _payloads(wanted.digests, payloads)
+        whole = _part(kept, wanted.what)
+        piece = whole[wanted.offset : wanted.offset + PIECE_BYTES]
+        return Response(ReplayAnswer(total=len(whole)).to_fields(), piece)
+
+    await streams.serve(REPLAY, answer)
+
+
+def _part(kept: KeptWork, what: What) -> bytes:
+    if what == "log":
+        return kept.log.to_bytes()
+    return kept.start if what == "start" else kept.end
+
+
+def _payloads(digests: Sequence[bytes], store: PayloadStore) -> Response:
+    count, data = 0, bytearray()
+    for name in digests:
+        payload = store.get(name) or b""
+        if len(data) + _LENGTH_BYTES + len(payload) > REPLAY.max_payload_bytes:
+            break
+        data += len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
+        count += 1
+    return Response(ReplayAnswer(total=count).to_fields(), bytes(data))
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySource:
+    """Asks one peer for one epoch's work on one stage.
+
+    All raise PeerUnavailableError if it cannot be reached, declines or is too slow, and MalformedError if it sends
+    something else; it has been charged then.
+    """
+
+    streams: Streams
+    peer_id: PeerId
+    epoch: int
+    stage: int
+
+    async def fetch(self, what: What, max_bytes: int) -> bytes:
+        """Return a log or checkpoint of at most `max_bytes`; its digest is for the caller to compare."""
+        data = bytearray()
+        while True:
+            response = await self._ask(what, len(data), ())
+            with self.streams.ledger.charging(self.peer_id):
+                total = ReplayAnswer.from_fields(response.header).total
+                piece = bytes(response.payload)
+                if total > max_bytes or len(data) + len(piece) > total or not piece:
+                    raise MalformedError("replay-answer", f"expected some of at most {max_bytes} bytes, got {total}")
+            data += piece
+            if len(data) == total:
+                return bytes(data)
+
+    async def payloads(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the payloads that the peer still has, by digest."""
+        found: dict[bytes, bytes] = {}
+        position = 0
+        while position < len(digests):
+            asked = tuple(digests[position : position + MAX_DIGESTS])
+            response = await self._ask("payloads", 0, asked)
+            with self.streams.ledger.charging(self.peer_id):
+                count = ReplayAnswer.from_fields(response.header).total
+                sent = list(_payloads_in(bytes(response.payload)))
+                if not 0 < count <= len(asked) or len(sent) != count:
+                    raise MalformedError("replay-answer", f"expected some of {len(asked)} payloads, got {count}")
+                for name, payload in zip(asked, sent, strict=False):  # as far as they fitted
+                    if payload and digest(payload) != name:
+                        raise MalformedError("replay-payload", f"expected {name.hex()[:16]}, got another payload")
+            found.update({name: payload for name, payload in zip(asked, sent, strict=False) if payload})
+            position += count
+        return found
+
+    async def _ask(self, what: What, offset: int, digests: tuple[bytes, ...]) -> Response:
+        request = ReplayRequest(epoch=self.epoch, stage=self.stage, what=what, offset=offset, digests=digests)
+        try:
+            with trio.fail_after(PATIENCE_S):
+                return await self.streams.call(self.peer_id, REPLAY, Request(request.to_fields()))
+        except (RefusedError, trio.TooSlowError) as error:
+            raise PeerUnavailableError(f"expected {self.peer_id} to show its work: {error}") from error
+
+
+def _payloads_in(data: bytes) -> Iterator[bytes]:
+    position = 0
+    while position < len(data):
+        start = position + _LENGTH_BYTES
+        position = start + int.from_bytes(data[position:start], "big")
+        if start > len(data) or position > len(data):
+            raise MalformedError("replay-form", "expected whole payloads, got part of one")
+        yield data[start:position]
