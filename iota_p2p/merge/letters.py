@@ -1,10 +1,11 @@
 """`Letters`: what the members of one merge send each other, signed, each to all.
 
-A letter goes to every member over a stream of its own and is sent again until it is taken or the merge is over: others
-may come to the merge a little later. Letters that come are kept unread until the merge's phase asks for their kind.
+A letter goes to every member over a stream, one after the other, and again until it is taken or the merge is over:
+others may come to the merge a little later. Letters that come are kept unread until the merge's phase asks for their
+kind.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -68,6 +69,7 @@ class Letters:
     _known: set[bytes] = field(default_factory=set)
     _from: Counter[PeerId] = field(default_factory=Counter)
     _arrived: trio.Event = field(default_factory=trio.Event)
+    _outboxes: dict[PeerId, deque[Note]] = field(default_factory=dict)
 
     def take(self, sender: PeerId, what: What, data: bytes) -> None:
         """Keep a letter until it is read; raises RefusedError if it is one too many."""
@@ -99,22 +101,33 @@ class Letters:
         return not scope.cancelled_caught
 
     def send(self, what: What, data: bytes, members: Iterable[PeerId]) -> None:
-        """Bring a letter to members, ourselves left out, in the background."""
+        """Bring a letter to members, ourselves left out, in the background; each gets ours in the order of sending."""
         for member in members:
-            if member != self.means.identity.peer_id:
-                self.nursery.start_soon(self._bring, what, data, member)
+            if member == self.means.identity.peer_id:
+                continue
+            if member not in self._outboxes:
+                self._outboxes[member] = deque()
+            outbox = self._outboxes[member]
+            outbox.append(Note(epoch=self.epoch, stage=self.stage, what=what, data=data))
+            if len(outbox) == 1:
+                self.nursery.start_soon(self._empty, outbox, member)
 
     def end(self) -> None:
         """Let the last letters arrive, for a moment, and no more after it."""
         self._ends_s = trio.current_time() + LINGER_S
 
-    async def _bring(self, what: What, data: bytes, member: PeerId) -> None:
-        note = Request(Note(epoch=self.epoch, stage=self.stage, what=what, data=data).to_fields())
+    async def _empty(self, outbox: deque[Note], member: PeerId) -> None:
+        while outbox:
+            await self._bring(outbox[0], member)
+            outbox.popleft()
+
+    async def _bring(self, note: Note, member: PeerId) -> None:
+        request = Request(note.to_fields())
         pause_s = FIRST_PAUSE_S
         while trio.current_time() < self._ends_s:
             try:
                 with trio.fail_after(LETTER_PATIENCE_S):
-                    await self.means.streams.call(member, MERGE, note)
+                    await self.means.streams.call(member, MERGE, request)
             except RefusedError as error:
                 if error.reason == "merged":
                     self.merged.add(member)

@@ -44,6 +44,8 @@ from iota_p2p_protocols.message import open_signed, seal_message
 CATCH_UP_S = 5.0
 ASK_EVERY_S = 0.2
 LIFETIME_S = 3600
+# Before all microbatches that wait for the lane, and after whoever freezes a state at the same moment.
+_FIRST = (-1,)
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +136,7 @@ class StageMerge:
 
     async def _alone(self, began_s: float) -> MergeRecord:
         """Go on with our own weights."""
-        state = await self.share.lane.run(Priority.BACKWARD, self._go_on_alone)
+        state = await self.share.lane.run(Priority.BACKWARD, self._go_on_alone, _FIRST)
         return self._record("alone", state, began_s)
 
     def _go_on_alone(self) -> OuterState:
@@ -159,7 +161,7 @@ class StageMerge:
         held = self.held
         assert held.base is not None  # noqa: S101 - `run` saw to it
         async with held.gate.shut():
-            work = await self.share.lane.run(Priority.BACKWARD, held.work)
+            work = await self.share.lane.run(Priority.BACKWARD, held.work, _FIRST)
             gradient_W = np.subtract(held.base.theta_W, work.theta_W)
             if not work.samples or not bool(np.isfinite(gradient_W).all()):
                 return None
@@ -172,7 +174,7 @@ class StageMerge:
             step = partial(outer_step, held.base, outcome.reduction.gradient_W, self.spec, held.epoch)
             state = await self.means.beside(step)
             held.residual_W = committed.residual_W
-            await self.share.lane.run(Priority.BACKWARD, partial(held.install, state, held.epoch + 1))
+            await self.share.lane.run(Priority.BACKWARD, partial(held.install, state, held.epoch + 1), _FIRST)
         self.nursery.start_soon(self._certify, outcome, state, self.letters)
         bytes_up = self.memory.given(held.index, outcome.round_.epoch)
         return record_of(outcome, vector_digest(state.theta_W), trio.current_time() - began_s, bytes_up)
@@ -250,7 +252,9 @@ class StageMerge:
                 except PeerUnavailableError as error:
                     _log.info("not caught up", extra={"stage": self.held.index, "reason": str(error)})
                 else:
-                    await self.share.lane.run(Priority.BACKWARD, partial(self.held.install, state, best[0].epoch))
+                    await self.share.lane.run(
+                        Priority.BACKWARD, partial(self.held.install, state, best[0].epoch), _FIRST
+                    )
                     return self._record("fetched", state, began_s)
             await trio.sleep(ASK_EVERY_S)
         return await self._alone(began_s)

@@ -162,7 +162,9 @@ class StageWorker:
             MalformedError, DivergedError: if the payload or the numbers are no good.
         """
         stage = self.share.stages[work.stage]
-        order = (work.microbatch.epoch, work.microbatch.counter, work.stage)
+        # Two sources' microbatches of one number may wait at the same moment, when a merge is done.
+        tie = int.from_bytes(work.digest[:8], "big")
+        order = (work.microbatch.epoch, work.microbatch.counter, work.stage, tie)
         self._under_way[work.stage] += 1
         try:
             async with stage.gate.passing():
