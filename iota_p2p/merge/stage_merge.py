@@ -31,6 +31,7 @@ from iota_p2p.run.spec import MergeSpec
 from iota_p2p.training.held_stage import EpochWork, HeldStage
 from iota_p2p.training.lane import Priority
 from iota_p2p.training.work_share import WorkShare
+from iota_p2p_crypto.digest import Digest
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
@@ -135,17 +136,29 @@ class StageMerge:
         self.on_merged(record)
 
     async def _alone(self, began_s: float) -> MergeRecord:
-        """Go on with our own weights."""
-        state = await self.share.lane.run(Priority.BACKWARD, self._go_on_alone, _FIRST)
+        """Go on with our own weights; what the epoch came to is signed all the same, for whoever replays it."""
+        epoch, base, base_digest = self.held.epoch, self.held.base, self.held.base_digest
+        work = await self.share.lane.run(Priority.BACKWARD, self._go_on_alone, _FIRST)
+        state = self.held.base
+        assert state is not None  # noqa: S101 - it has just been installed
+        if base is not None and base_digest is not None and work.samples:
+            self.nursery.start_soon(self._tell_alone, epoch, base, base_digest, work)
         return self._record("alone", state, began_s)
 
-    def _go_on_alone(self) -> OuterState:
+    async def _tell_alone(self, epoch: int, base: OuterState, base_digest: Digest, work: EpochWork) -> None:
+        gradient_W = np.subtract(base.theta_W, work.theta_W)
+        if bool(np.isfinite(gradient_W).all()):
+            committed = await self.means.beside(partial(commit, gradient_W, CODECS[self.spec.codec], None))
+            contribution = self._contribution(epoch, base_digest, work, committed)
+            self.announce("contribution", contribution.envelope_bytes)
+
+    def _go_on_alone(self) -> EpochWork:
         held, work = self.held, self.held.work()
         state = OuterState(work.theta_W)
         if held.base is not None and self.spec.momentum:
             state = outer_step(held.base, np.subtract(held.base.theta_W, work.theta_W), self.spec, held.epoch)
         held.install(state, max(self.share.epoch, held.epoch))
-        return state
+        return work
 
     def _record(self, how: How, state: OuterState, began_s: float) -> MergeRecord:
         return MergeRecord(
@@ -180,7 +193,8 @@ class StageMerge:
         return record_of(outcome, vector_digest(state.theta_W), trio.current_time() - began_s, bytes_up)
 
     def _encounter(self, work: EpochWork, committed: Committed) -> Encounter:
-        contribution = self._contribution(work, committed)
+        assert self.held.base_digest is not None  # noqa: S101 - it has a base
+        contribution = self._contribution(self.held.epoch, self.held.base_digest, work, committed)
         self.memory.keep_committed(self.held.index, self.held.epoch, contribution.digest, committed)
         self.announce("contribution", contribution.envelope_bytes)
         return Encounter(
@@ -193,21 +207,22 @@ class StageMerge:
             expected=lambda: [*self.others(), self.means.identity.peer_id],
         )
 
-    def _contribution(self, work: EpochWork, committed: Committed) -> Verified[Contribution]:
+    def _contribution(
+        self, epoch: int, base_digest: Digest, work: EpochWork, committed: Committed
+    ) -> Verified[Contribution]:
         now_s = floor(self.means.clock())
-        assert self.held.base_digest is not None  # noqa: S101 - it has a base
         contribution = Contribution(
             run_id=self.means.run_id,
-            sequence=self.held.epoch,
+            sequence=epoch,
             issued_s=now_s,
             expires_s=now_s + LIFETIME_S,
-            epoch=self.held.epoch,
+            epoch=epoch,
             stage=self.held.index,
             codec=self.spec.codec,
             num_values=len(work.theta_W),
             root=committed.commitment.root,
             samples=work.samples,
-            base_digest=self.held.base_digest,
+            base_digest=base_digest,
             log_root=work.log_root,
             end_digest=vector_digest(work.theta_W),
         )
