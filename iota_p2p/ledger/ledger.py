@@ -7,6 +7,7 @@ signing and publishing says the same again instead of contradicting itself.
 """
 
 import sqlite3
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,10 +54,12 @@ class OwnEntry:
 
 
 class Ledger:
-    """An open ledger file; `open_ledger` opens one. One task at a time, in whatever thread."""
+    """An open ledger file; `open_ledger` opens one. Any thread may write; each waits for the others."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        # A connection has one transaction at a time, whoever began it. Reentrant: `sign` looks into our log in one.
+        self._lock = threading.RLock()
 
     def add(self, facts: Sequence[Fact]) -> int:
         """Keep facts, all or none; return how many are new.
@@ -119,15 +122,17 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            yield
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise LedgerError(f"cannot write the ledger: {error}; free some disk space, nothing was lost") from error
-        finally:
-            if self._connection.in_transaction:  # it failed, and SQLite did not take it back by itself
-                self._connection.execute("ROLLBACK")
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                text = f"cannot write the ledger: {error}; free some disk space, nothing was lost"
+                raise LedgerError(text) from error
+            finally:
+                if self._connection.in_transaction:  # it failed, and SQLite did not take it back by itself
+                    self._connection.execute("ROLLBACK")
 
 
 @contextmanager

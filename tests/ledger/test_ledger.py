@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,29 @@ def test_sign_once__returns_the_first_signature_for_ever(path: Path) -> None:
         assert ledger.sign_once("score", 7, lambda: b"second") == b"first"
         assert ledger.sign_once("score", 8, lambda: b"next") == b"next"
         assert [(entry.position, entry.epoch) for entry in ledger.own_log("score")] == [(0, 7), (1, 8)]
+
+
+def test_ledger__takes_writes_of_several_threads(path: Path) -> None:
+    """A validator signs while facts are being written beside the lane: without a lock one commits for the other."""
+    errors: list[Exception] = []
+
+    def write(name: int) -> None:
+        try:
+            for epoch in range(60):
+                ledger.add([fact(epoch, b"%d %d" % (name, epoch))])
+        except LedgerError as error:
+            errors.append(error)
+
+    with open_ledger(path) as ledger:
+        threads = [threading.Thread(target=write, args=(name,)) for name in range(3)]
+        for thread in threads:
+            thread.start()
+        signed = [ledger.sign_once("score", epoch, lambda: b"%d" % len(ledger.own_log())) for epoch in range(60)]
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert signed == [b"%d" % epoch for epoch in range(60)]
+        assert len(ledger.facts("score")) == 180
 
 
 def test_sign_once__leaves_nothing_behind_when_signing_fails(path: Path) -> None:
