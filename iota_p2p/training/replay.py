@@ -4,7 +4,7 @@ The same code as in training runs in the same order, so on the same platform the
 That also goes for microbatches under way when the epoch began: their forwards stand in its log again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -35,19 +35,22 @@ class Replaying:
     find: FindPayload
     _held: dict[int, Held] = field(default_factory=dict)
     _num_summed: int = 0
+    _entries: Sequence[Entry] = field(init=False)
     _goes_back: frozenset[int] = field(init=False)  # forwards whose graphs are needed
 
     def __post_init__(self) -> None:
         """Note which forwards are gone back through."""
-        self._goes_back = frozenset(one.forward for one in self.log.entries if isinstance(one, Backward))
+        self._entries = self.log.entries
+        self._goes_back = frozenset(one.forward for one in self._entries if isinstance(one, Backward))
 
-    def redo(self, position: int, entry: Entry) -> Held | None:
+    def redo(self, position: int) -> Held | None:
         """Do the next entry of the log again; return what a forward came to.
 
         Raises:
             PeerUnavailableError: if a payload is not there.
             MalformedError, DivergedError: if a payload is not what this stage works on.
         """
+        entry = self._entries[position]
         if isinstance(entry, Forward):
             window_BT1 = torch.from_numpy(self.data.training_window(entry.microbatch))
             payload = None if self.compute.stage.is_first else self._found(entry.in_digest)
@@ -74,5 +77,5 @@ class Replaying:
 def replay(compute: StageCompute, log: WorkLog, data: RunData, find: FindPayload) -> None:
     """Do everything in a log again; raises as `Replaying.redo`."""
     replaying = Replaying(compute, log, data, find)
-    for position, entry in enumerate(log.entries):
-        replaying.redo(position, entry)
+    for position in range(len(log)):
+        replaying.redo(position)

@@ -5,7 +5,7 @@ by digest, and what comes out is compared with what receipts and loss records sa
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -43,6 +43,10 @@ from iota_p2p_protocols.work_log import MAX_LOG_BYTES, Backward, Forward, WorkLo
 
 Floats = npt.NDArray[np.float64]
 
+# Of a busy lane's turns one in four goes to the background (`lane`); with so many entries in each, a replay takes no
+# longer than the work it repeats, and whoever waits behind one does for two microbatches.
+ENTRIES_PER_TURN = 4
+
 _log = logging.getLogger(__name__)
 
 
@@ -68,10 +72,12 @@ class Replayer:
     streams: Streams
     share: WorkShare
 
-    async def run(self, work: Verified[WorkCommitment], evidence: JoinedEvidence) -> Verdict:
+    async def run(
+        self, work: Verified[WorkCommitment], evidence: JoinedEvidence, is_wanted: Callable[[], bool]
+    ) -> Verdict:
         """Replay what a peer committed to, and judge it by what the evidence says it did.
 
-        A peer that does not show its work has "no-evidence"; a replay that is not done before payloads are forgotten
+        A peer that does not show its work has "no-evidence"; a replay that is not done when it is no longer wanted
         counts as not drawn.
         """
         said = work.payload
@@ -80,13 +86,17 @@ class Replayer:
             owed = await self.share.lane.beside(
                 partial(owed_by, work.signer, said.stage, evidence, self.share.terms.run_id)
             )
-            return await _OneReplay(self.share, source, said, owed).run()
+            return await _OneReplay(self.share, source, said, owed, is_wanted).run()
         except PeerUnavailableError as error:
             _log.info("not replayed", extra={"peer": work.signer, "stage": said.stage, "reason": str(error)})
             return Verdict("no-evidence")
         except (RemoteProtocolError, DivergedError) as error:
             _log.warning("not replayable", extra={"peer": work.signer, "stage": said.stage, "reason": str(error)})
             return Verdict("failed", "not-replayable")
+
+
+def _redo(replaying: Replaying, positions: Iterable[int]) -> list[Held | None]:
+    return [replaying.redo(position) for position in positions]
 
 
 @dataclass(slots=True)
@@ -97,6 +107,7 @@ class _OneReplay:
     source: ReplaySource
     work: WorkCommitment
     owed: list[Owed]
+    is_wanted: Callable[[], bool]
     _redone: list[Redone] = field(default_factory=list)
     _differing: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # what came out, and the digest sent
 
@@ -114,12 +125,16 @@ class _OneReplay:
         replaying = Replaying(compute, log, self.share.data, payloads.get)
         owed = {(one.microbatch, one.in_digest): one.out_digest for one in self.owed}
         goes_back = {entry.forward: entry.in_digest for entry in log.entries if isinstance(entry, Backward)}
-        for position, entry in enumerate(log.entries):
-            if self.share.epoch > self.work.epoch + 1:
+        entries = log.entries
+        for first in range(0, len(entries), ENTRIES_PER_TURN):
+            if not self.is_wanted():
                 return Verdict("not-drawn")
-            held = await self.share.lane.run(Priority.BACKGROUND, partial(replaying.redo, position, entry))
-            if isinstance(entry, Forward) and held is not None:
-                self._note(entry, held, goes_back.get(position), owed)
+            some = range(first, min(first + ENTRIES_PER_TURN, len(entries)))
+            redo = partial(_redo, replaying, some)
+            for position, held in zip(some, await self.share.lane.run(Priority.BACKGROUND, redo), strict=True):
+                entry = entries[position]
+                if isinstance(entry, Forward) and held is not None:
+                    self._note(entry, held, goes_back.get(position), owed)
         await self._compare_outputs(compute)
         end = await self.share.lane.run(Priority.BACKGROUND, compute.checkpoint)
         alike = None if digest(end) == self.work.end_digest else await self._compare_ends(start, end, bounds)

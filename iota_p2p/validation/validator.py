@@ -222,7 +222,7 @@ class Validator:
             work = self.bulletin.said(closed).work.get(pair)
             verdict = Verdict("no-evidence")
             if work is not None:
-                verdict = await replayer.run(work, evidence)
+                verdict = await replayer.run(work, evidence, lambda: closed in self._prepared)
             if verdict.replay == "no-evidence" and not self.bulletin.member.view.is_live(peer_id):
                 verdict = Verdict("not-drawn")  # it is gone, which is no fault
             seen = prepared.seen.get(peer_id, Observation())

@@ -73,7 +73,7 @@ async def verdict_on(folder: Path, stage: int, twist: Twist | None = None, merge
             member.trainer.source.paused = True  # the replay's turns are all that is left to see
         work = open_signed(envelope, WorkCommitment)
         replaying = Replayer(replayer.peer.network.streams, replayer.trainer.share)
-        return await replaying.run(work, evidence)
+        return await replaying.run(work, evidence, lambda: True)
 
 
 HONEST = [
