@@ -16,6 +16,7 @@ from iota_p2p_testnet.events import (
     Note,
     PeerEvent,
     Recovered,
+    Replay,
     Result,
     Scores,
     StageStatus,
@@ -178,6 +179,7 @@ class Board:
     def turns_bad(self, number: int, adversary: str) -> None:
         """Note that a peer is going to cheat."""
         self.rows[number].adversary = adversary
+        self.merges.cheats.add(number)
         self.say(0.0, f"peer {number} cheats: {adversary}")
 
     def kills(self, number: int, now_s: float, back_s: float | None) -> None:
@@ -217,7 +219,7 @@ class Board:
                 self.say(now_s, f"peer {number} recovered {source}")
             case Merged():
                 self._apply_merged(row, event, now_s)
-            case Scores() | Result():
+            case Scores() | Replay() | Result():
                 self._apply_scores(row, event, now_s)
             case Note():
                 pass  # it is in the peer's log
@@ -247,12 +249,16 @@ class Board:
         if event.how == "fetched":
             self.say(now_s, f"peer {row.number} took stage {event.stage} after epoch {event.epoch} from others")
 
-    def _apply_scores(self, row: PeerRow, event: Scores | Result, now_s: float) -> None:
+    def _apply_scores(self, row: PeerRow, event: Scores | Replay | Result, now_s: float) -> None:
         if isinstance(event, Scores):
             self.scoreboard.score(row.peer_id, event)
             for peer_id, reason in event.flagged.items():
                 name = self.name_of(peer_id)
                 self.say(now_s, f"peer {row.number} scored {name} down in epoch {event.epoch}: {reason}")
+        elif isinstance(event, Replay):
+            if self.scoreboard.replay(row.peer_id, event):
+                work = f"stage {event.stage} of {self.name_of(event.peer)} in epoch {event.epoch}"
+                self.say(now_s, f"peer {row.number} replayed {work}: {event.reason}")
         elif self.scoreboard.certify(event):
             votes, paid = len(event.validators), len(event.payouts)
             self.say(now_s, f"epoch {event.epoch}: {votes} validators certify payouts to {paid} peers")

@@ -60,7 +60,8 @@ def testnet(
 
     --adversary lets the last peers cheat when replicas merge: bad-reducer, colluding-reducers (wrong results),
     poisoned, scaled, nan (bad contributions), silent-convener, equivocating-convener. See also --stages: there must
-    be several replicas of a stage.
+    be several replicas of a stage. Or in their work: lazy (never goes backward), random-output, stale (old weights),
+    lying-tail (understates losses).
 
     \b
     Examples:

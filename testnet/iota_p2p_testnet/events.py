@@ -102,6 +102,16 @@ class Scores(_Said):
     flagged: dict[str, str] = Field(max_length=_MAX_PEERS)
 
 
+class Replay(_Said):
+    """A validator has replayed a stage of a peer: what that showed, and why."""
+
+    epoch: Total
+    peer: str
+    stage: Total
+    verdict: Annotated[str, Field(max_length=20)]
+    reason: Annotated[str, Field(max_length=20)]
+
+
 class Result(_Said):
     """A quorum has certified an epoch's result: who voted for it, and what everybody is paid."""
 
@@ -138,13 +148,14 @@ class Note(_Said):
     text: str
 
 
-PeerEvent = Status | Starting | Address | Recovered | Merged | Scores | Result | Note
-_KINDS: dict[str, type[Status | Starting | Address | Recovered | Merged | Scores | Result]] = {
+PeerEvent = Status | Starting | Address | Recovered | Merged | Scores | Replay | Result | Note
+_KINDS: dict[str, type[Status | Starting | Address | Recovered | Merged | Scores | Replay | Result]] = {
     "status": Status,
     "starting": Starting,
     "address": Address,
     "recovered": Recovered,
     "merged": Merged,
+    "replay": Replay,
     "scores": Scores,
     "result": Result,
 }

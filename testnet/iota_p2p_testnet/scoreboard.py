@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from iota_p2p_testnet.events import Result, Scores
+from iota_p2p_testnet.events import Replay, Result, Scores
 
 # Epochs kept: a night's worth at ten seconds each; a summary of more would not be read.
 MAX_EPOCHS = 4096
@@ -16,11 +16,13 @@ class Scoreboard:
     Attributes:
         records: per epoch and validator's peer id, its scores.
         flagged: (peer id, epoch) to what pulled it below half, by validator.
+        replays: what a validator's replay of a peer's stage showed, by epoch, peer, stage and validator.
         results: the certified results by epoch; all peers say the same.
     """
 
     records: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
     flagged: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
+    replays: dict[tuple[int, str, int, str], Replay] = field(default_factory=dict)
     results: dict[int, Result] = field(default_factory=dict)
 
     def score(self, validator: str, said: Scores) -> None:
@@ -29,6 +31,14 @@ class Scoreboard:
             self.records[said.epoch, validator] = said.scores
             for peer_id, reason in said.flagged.items():
                 self.flagged.setdefault((peer_id, said.epoch), {})[validator] = reason
+
+    def replay(self, validator: str, said: Replay) -> bool:
+        """Take a replay; return whether it is the first of its work that failed."""
+        work = (said.epoch, said.peer, said.stage)
+        known = any(key[:3] == work and other.verdict == "failed" for key, other in self.replays.items())
+        if len(self.replays) < MAX_EPOCHS:
+            self.replays[*work, validator] = said
+        return said.verdict == "failed" and not known
 
     def certify(self, said: Result) -> bool:
         """Take a certified result; return whether it is news."""
@@ -62,6 +72,17 @@ class Scoreboard:
                 {"peer": peer_id, "epoch": epoch, "component": reason, "validators": len(reasons)}
                 for (peer_id, epoch), reasons in sorted(self.flagged.items(), key=lambda item: item[0][1])
                 for reason in sorted(set(reasons.values()))
+            ],
+            "replays": [
+                {
+                    "epoch": epoch,
+                    "peer": peer_id,
+                    "stage": stage,
+                    "validator": validator,
+                    "verdict": said.verdict,
+                    "reason": said.reason,
+                }
+                for (epoch, peer_id, stage, validator), said in sorted(self.replays.items(), key=lambda item: item[0])
             ],
             "elections": [
                 {"epoch": epoch, "validators": sorted(validator for of, validator in self.records if of == epoch)}

@@ -1,7 +1,7 @@
 """The scoreboard: what validators say becomes scores, flags, elections and payouts of a summary."""
 
 from iota_p2p_testnet.board import Board
-from iota_p2p_testnet.events import Result, Scores, parse_event
+from iota_p2p_testnet.events import Replay, Result, Scores, parse_event
 from iota_p2p_testnet.wording import payouts
 
 
@@ -26,6 +26,25 @@ def test_scoreboard__counts_each_result_once_and_each_validator() -> None:
     assert summary["flagged"] == [{"peer": "peer-3", "epoch": 4, "component": "clasp", "validators": 2}]
     assert summary["elections"] == [{"epoch": 4, "validators": ["peer-1", "peer-2"]}]
     assert [result["payouts"] for result in summary["results"]] == [{"peer-3": 25, "peer-1": 75}]
+
+
+def test_scoreboard__keeps_every_replay_and_says_each_failure_once() -> None:
+    board = board_with_scores()
+    line = b'{"event":"replay","epoch":4,"peer":"peer-3","stage":0,"verdict":"failed","reason":"output","findings":{}}'
+    said = parse_event(line)
+    assert isinstance(said, Replay)
+    for number in (1, 2):
+        board.apply(number, said, 3.0)
+    board.apply(1, said.model_copy(update={"stage": 1, "verdict": "passed", "reason": "none"}), 3.0)
+    replays = board.scoreboard.to_summary()["replays"]
+    assert [(one["stage"], one["validator"], one["verdict"]) for one in replays] == [
+        (0, "peer-1", "failed"),
+        (0, "peer-2", "failed"),
+        (1, "peer-1", "passed"),
+    ]
+    assert [one.text for one in board.happenings if "replayed" in one.text] == [
+        "peer 1 replayed stage 0 of peer 3 in epoch 4: output"
+    ]
 
 
 def test_scoreboard__adds_up_what_everybody_earned() -> None:

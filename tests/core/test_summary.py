@@ -56,6 +56,7 @@ def test_summarize__has_what_scripts_rely_on() -> None:
         "recoveries": [],
         "scores": [],
         "flagged": [],
+        "replays": [],
         "elections": [],
         "results": [],
         "unexpected_ends": 0,
