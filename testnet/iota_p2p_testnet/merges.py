@@ -52,10 +52,12 @@ class Merges:
 
     Attributes:
         named: whom proofs name: epoch, stage, peer id.
+        cheats: peers whose word does not count.
     """
 
     rows: dict[tuple[int, int], StageEpoch] = field(default_factory=dict)
     named: set[tuple[int, int, str]] = field(default_factory=set)
+    cheats: set[int] = field(default_factory=set)
 
     def name(self, epoch: int, stage: int, peer_id: str) -> bool:
         """Note whom a proof names; return whether that is news."""
@@ -67,6 +69,9 @@ class Merges:
     def add(self, peer: int, merged: Merged) -> StageEpoch:
         """Take in what a peer says; return the stage and epoch it is about."""
         row = self.rows.setdefault((merged.epoch, merged.stage), StageEpoch(merged.epoch, merged.stage))
+        if peer in self.cheats and row.merged:
+            return row  # what a cheat says of it is of no use, unless nobody else says anything
+        row.merged = {member: said for member, said in row.merged.items() if member not in self.cheats}
         row.merged[peer] = merged
         return row
 

@@ -24,6 +24,7 @@ ONE = Merged(
 
 
 def board_of(*said: Merged) -> Board:
+    """Return the board of a testnet whose last peer cheats."""
     board = Board.of(len(said), 2, "ab" * 32)
     board.turns_bad(len(said), "bad-reducer")
     for number, merged in enumerate(said, start=1):
@@ -44,7 +45,7 @@ def test_merges__are_one_row_of_the_summary_for_each_stage_and_epoch() -> None:
             "shards": 3,
             "lost_shards": 0,
             "faults": 1,
-            "bytes_up": 966,
+            "bytes_up": 950,
             "bytes_formula": 990,
             "seconds": 0.7,
             "equal": True,
@@ -58,6 +59,18 @@ def test_merges__that_end_with_different_weights_are_seen() -> None:
     board = board_of(ONE, ONE.model_copy(update={"digest": "bb"}), ONE)
     assert board.merges.num_unequal == 1
     assert summarize(board)["epochs"][0]["equal"] is False
+
+
+def test_merges__hear_no_cheat_where_somebody_else_speaks() -> None:
+    """Whatever comes first: what a cheat ends with is its own affair."""
+    cheat = ONE.model_copy(update={"digest": "bb", "lost_shards": 3})
+    board = board_of(ONE, ONE, cheat)
+    assert (board.merges.num_unequal, summarize(board)["epochs"][0]["lost_shards"]) == (0, 0)
+    board = Board.of(2, 2, "ab" * 32)
+    board.turns_bad(2, "bad-reducer")
+    board.apply(2, cheat, 2.0)
+    board.apply(1, ONE, 2.0)
+    assert (board.merges.num_unequal, summarize(board)["epochs"][0]["lost_shards"]) == (0, 0)
 
 
 def test_live_view__shows_the_last_merge_and_who_agreed() -> None:
