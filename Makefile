@@ -37,7 +37,7 @@ wheel-smoke: setup ## build, install into an empty environment, look from outsid
 	$(BIN)/python tests/wheel_smoke.py
 
 # The shortest first; the last trains eight models and takes half an hour.
-BENCHES := crypto audit settlement hop selection clasp network training boundary
+BENCHES := crypto audit settlement hop selection clasp replay network training boundary
 
 bench: setup ## every benchmark; results under bench/results/
 	@for name in $(BENCHES); do echo "== $$name"; $(BIN)/python bench/$$name.py || exit 1; done

@@ -5,76 +5,12 @@
 from pathlib import Path
 
 import pytest
-import trio
 from trio.testing import MockClock
 
-from iota_p2p.peer import Peer
 from iota_p2p.run.spec import MergeSpec
-from iota_p2p.training.trainer import Trainer
-from iota_p2p.validation.evidence_keeper import EvidenceKeeper
-from iota_p2p.validation.replay_exchange import serve_replay
-from iota_p2p.validation.replayer import Replayer
-from iota_p2p.validation.work_keeper import WorkKeeper
-from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.message import open_signed
-from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms, join_evidence, open_evidence
-from iota_p2p_protocols.scoring.replay_verdict import MAX_CROSSING, Verdict
-from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
-from iota_p2p_testnet.training_swarm import Twist, open_training_swarm, small_run
+from iota_p2p_protocols.scoring.replay_verdict import MAX_CROSSING
 from iota_p2p_testnet.work_adversaries import work_twist
-from tests.scoring.scenes import NOW_S
-from tests.sim.training_swarms import SLOW
-
-EPOCH = 1
-
-
-class Witnesses:
-    """Keeps what every peer of a swarm would show of an epoch."""
-
-    def __init__(self, run_id: bytes) -> None:
-        self.run_id = run_id
-        self.work: dict[PeerId, WorkKeeper] = {}
-        self.evidence: dict[PeerId, EvidenceKeeper] = {}
-
-    def of(self, twist: Twist | None = None) -> Twist:
-        async def keep(peer: Peer, trainer: Trainer) -> None:
-            work = self.work[peer.identity.peer_id] = WorkKeeper(peer.identity, self.run_id)
-            evidence = self.evidence[peer.identity.peer_id] = EvidenceKeeper(peer.identity, self.run_id)
-            share = trainer.share
-            share.witness, share.work_begun, share.work_closed = evidence.take, work.begun, work.closed
-            await serve_replay(peer.network.streams, work, share.payloads)
-            if twist is not None:
-                await twist(peer, trainer)
-
-        return keep
-
-
-async def verdict_on(folder: Path, stage: int, twist: Twist | None = None, merge: MergeSpec | None = None) -> Verdict:
-    """Let two replicas of each of three stages train, one of them twisted, and another peer replay that one."""
-    spec = small_run(folder, num_stages=3, target_microbatches=80, merge=merge)
-    witnesses = Witnesses(spec.run_id)
-    async with open_training_swarm(1, spec, folder) as swarm:
-        suspect = await swarm.start(0, pinned=(stage,), costs=SLOW, twist=witnesses.of(twist))
-        for number in range(1, 6):
-            pinned = ((stage + number) % 3,)
-            replayer = await swarm.start(number, pinned=pinned, costs=SLOW, twist=witnesses.of())
-        await swarm.until(lambda: all(m.trainer.share.epoch > EPOCH for m in swarm.members.values()))
-        await trio.sleep(1)  # merges and last words
-        shown = []
-        for keeper in witnesses.evidence.values():
-            for envelope in keeper.commit(EPOCH, NOW_S):
-                commitment = open_signed(envelope, EvidenceCommitment)
-                envelopes = keeper.shown(commitment.digest) or ()
-                terms = EvidenceTerms(run_id=spec.run_id, num_stages=3, epoch=EPOCH)
-                shown.append((commitment, open_evidence(commitment, envelopes, terms)))
-        evidence = join_evidence(shown, spec.run_id)
-        [envelope] = witnesses.work[suspect.peer.identity.peer_id].commit(EPOCH, NOW_S)
-        for member in swarm.members.values():
-            member.trainer.source.paused = True  # the replay's turns are all that is left to see
-        work = open_signed(envelope, WorkCommitment)
-        replaying = Replayer(replayer.peer.network.streams, replayer.trainer.share)
-        return await replaying.run(work, evidence, lambda: True)
-
+from tests.sim.replaying import replayed
 
 HONEST = [
     pytest.param(stage, merge, id=f"{stage}-{name}", marks=() if name == "alone" and stage == 1 else pytest.mark.slow)
@@ -87,7 +23,7 @@ HONEST = [
 async def test_replay__passes_honest_work(
     stage: int, merge: MergeSpec | None, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    verdict = await verdict_on(tmp_path, stage, merge=merge)
+    verdict = (await replayed(tmp_path, stage, merge=merge)).verdict
     assert (verdict.replay, verdict.reason) == ("passed", "none"), verdict
     assert sum(count for _, count in verdict.findings) <= MAX_CROSSING // 2
 
@@ -106,5 +42,5 @@ async def test_replay__passes_honest_work(
 async def test_replay__fails_by_name_whoever_cheats(
     name: str, stage: int, reason: str, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    verdict = await verdict_on(tmp_path, stage, work_twist(name))
+    verdict = (await replayed(tmp_path, stage, work_twist(name))).verdict
     assert (verdict.replay, verdict.reason) == ("failed", reason), verdict
