@@ -25,6 +25,8 @@ from iota_p2p_protocols.scoring.combination import ScoringRules
 # Facts are written together: a commit takes milliseconds whatever its size, and what a kill takes comes again by
 # gossip or is only missing from the archive; what we sign ourselves is written at once.
 WRITE_EVERY_S = 1.0
+# What the ledger calls a proof of what somebody did in a merge; `iota-p2p inspect` reads its bytes.
+MERGE_FAULT_KIND = "merge-fault"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ class Validation:
         """Take a fact for the ledger."""
         self._facts.append(fact)
 
-    def accuse(self, peer_id: PeerId, epoch: int, kind: str, proof: bytes) -> None:
+    def accuse(self, peer_id: PeerId, epoch: int, proof: bytes, *, kind: str) -> None:
         """Take a proof against a peer: it counts in the epoch it is about, and in the ledger for ever."""
         faults = self._faults.setdefault(epoch, {})
         faults[peer_id] = faults.get(peer_id, 0) + 1
@@ -111,7 +113,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     )
     validation = Validation(validator, share, config.ledger)
     bulletin.on_fact = validation.keep
-    bulletin.on_equivocation = partial(_accuse_of_equivocation, validation)
+    bulletin.on_equivocation = partial(validation.accuse, kind=EQUIVOCATION_KIND)
     validator.faults_of = validation.faults_of
     share.witness, share.work_begun, share.work_closed = keeper.take, worked.begun, worked.closed
     validation.keep(Fact(RULES_KIND, 0, peer.identity.peer_id, config.rules.to_bytes()))
@@ -126,7 +128,3 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await validation.write()
-
-
-def _accuse_of_equivocation(validation: Validation, peer_id: PeerId, epoch: int, proof: bytes) -> None:
-    validation.accuse(peer_id, epoch, EQUIVOCATION_KIND, proof)
