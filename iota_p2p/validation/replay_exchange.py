@@ -15,7 +15,7 @@ import trio
 from pydantic import Field
 
 from iota_p2p.network.streams import Request, Response, Streams
-from iota_p2p.training.payload_store import PayloadStore
+from iota_p2p.training.payload_store import MAX_STORED_BYTES, PayloadStore
 from iota_p2p.validation.work_keeper import KeptWork, WorkKeeper
 from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.identity import PeerId
@@ -121,10 +121,13 @@ class ReplaySource:
             if len(data) == total:
                 return bytes(data)
 
-    async def payloads(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return the payloads that the peer still has, by digest."""
+    async def payloads(self, digests: Sequence[bytes], max_bytes: int) -> dict[bytes, bytes]:
+        """Return the payloads that the peer still has, by digest; each has at most `max_bytes`.
+
+        The peer has named the digests itself, so all together are bounded by what an honest one keeps.
+        """
         found: dict[bytes, bytes] = {}
-        position = 0
+        position = num_bytes = 0
         while position < len(digests):
             asked = tuple(digests[position : position + MAX_DIGESTS])
             response = await self._ask("payloads", 0, asked)
@@ -133,6 +136,9 @@ class ReplaySource:
                 sent = list(_payloads_in(bytes(response.payload)))
                 if not 0 < count <= len(asked) or len(sent) != count:
                     raise MalformedError("replay-answer", f"expected some of {len(asked)} payloads, got {count}")
+                num_bytes += sum(map(len, sent))
+                if max(map(len, sent)) > max_bytes or num_bytes > MAX_STORED_BYTES:
+                    raise MalformedError("replay-payload", f"expected payloads of {max_bytes} bytes, got {num_bytes}")
                 for name, payload in zip(asked, sent, strict=False):  # as far as they fitted
                     if payload and digest(payload) != name:
                         raise MalformedError("replay-payload", f"expected {name.hex()[:16]}, got another payload")

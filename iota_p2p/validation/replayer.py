@@ -47,6 +47,9 @@ Floats = npt.NDArray[np.float64]
 # longer than the work it repeats, and whoever waits behind one does for two microbatches.
 ENTRIES_PER_TURN = 4
 
+# Thirty thousand years of one a second; far from where adding to it overflows.
+MAX_STEPS = 2**40
+
 _log = logging.getLogger(__name__)
 
 
@@ -120,7 +123,7 @@ class _OneReplay:
         self._check_microbatches(log)
         bounds = state_bounds(self.share.spec, self.work.stage)
         start = await self._checkpoint("start", self.work.start_digest, bounds)
-        payloads = await self.source.payloads(self._needed(log))
+        payloads = await self.source.payloads(self._needed(log), self._payload_bytes)
         compute = await self.share.lane.run(Priority.BACKGROUND, partial(self._compute, start))
         replaying = Replaying(compute, log, self.share.data, payloads.get)
         owed = {(one.microbatch, one.in_digest): one.out_digest for one in self.owed}
@@ -140,6 +143,10 @@ class _OneReplay:
         alike = None if digest(end) == self.work.end_digest else await self._compare_ends(start, end, bounds)
         return judge(self.work, self.owed, Replayed(self._redone, digest(end), alike))
 
+    @property
+    def _payload_bytes(self) -> int:
+        return max(self.share.terms.activation_bytes, self.share.terms.gradient_bytes)
+
     def _check_microbatches(self, log: WorkLog) -> None:
         limit = self.share.data.microbatches_per_source
         for entry in log.entries:
@@ -155,9 +162,10 @@ class _OneReplay:
     def _check_checkpoint(self, data: bytes, expected: bytes) -> None:
         if digest(data) != expected:
             raise MalformedError("replay-checkpoint", f"expected the checkpoint {expected.hex()[:16]}, got another")
-        num_steps = int(tensors_in(data).get(NUM_STEPS, -np.ones(())).item())
-        if num_steps < 0:
-            raise MalformedError("state-steps", f"expected a number of steps, got {num_steps}")
+        steps = tensors_in(data).get(NUM_STEPS)
+        if steps is None or steps.shape or steps.dtype != torch.int64 or not 0 <= int(steps) <= MAX_STEPS:
+            raise MalformedError("state-steps", f"expected a number of steps, got {steps}")
+        num_steps = int(steps)
         check_state(StageState(self.work.stage, self.work.epoch, num_steps, data), self.share.spec)
 
     def _needed(self, log: WorkLog) -> list[bytes]:
@@ -188,7 +196,7 @@ class _OneReplay:
 
     async def _compare_outputs(self, compute: StageCompute) -> None:
         """Compare outputs that differ with what the peer sent; one that it has no more is like nothing."""
-        sent = await self.source.payloads([name for _, name in self._differing.values()])
+        sent = await self.source.payloads([name for _, name in self._differing.values()], self._payload_bytes)
         for index, (ours, name) in self._differing.items():
             if name in sent:
                 one = self._redone[index]

@@ -97,7 +97,8 @@ def test_judge__names_skipped_backwards() -> None:
 
 
 def test_judge__names_other_outputs_even_where_they_are_alike_on_the_same_platform() -> None:
-    alike = Likeness(1.0, 0.999)
+    alike, rounded = Likeness(1.0, 0.999), Likeness(1.0, 0.99999999)
+    assert verdict(owed(), redone(owed(), out_digest=name("other"), likeness=rounded)) == "passed"
     assert verdict(owed(), redone(owed(), out_digest=name("other"), likeness=alike)) == "output"
     few = MAX_CROSSING + 1
     mixed = [*redone(owed()[:few], out_digest=name("other"), likeness=alike), *redone(owed()[few:])]
@@ -122,7 +123,8 @@ def test_judge__asks_other_platforms_for_likeness_only(like: Likeness | None, ex
 
 def test_judge__names_an_end_that_the_log_does_not_lead_to() -> None:
     good, bad = Likeness(1.0, 1.0), Likeness(0.5, 0.99)
-    assert verdict(owed(), redone(owed()), name("another end"), good) == "end-state"
+    assert verdict(owed(), redone(owed()), name("another end"), good) == "passed"  # a last bit
+    assert verdict(owed(), redone(owed()), name("another end"), bad) == "end-state"
     far = redone(owed(), out_digest=name("other"), likeness=good)
     assert verdict(owed(), far, name("another end"), bad) == "end-state"
     assert verdict(owed(), far, name("another end"), None) == "end-state"
