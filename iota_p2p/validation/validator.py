@@ -223,8 +223,9 @@ class Validator:
             verdict = Verdict("no-evidence")
             if work is not None:
                 verdict = await replayer.run(work, evidence, lambda: closed in self._prepared)
-            if verdict.replay == "no-evidence" and not self.bulletin.member.view.is_live(peer_id):
-                verdict = Verdict("not-drawn")  # it is gone, which is no fault
+            too_late = self.bulletin.share.epoch > closed + 1  # by now payloads are forgotten
+            if verdict.replay == "no-evidence" and (too_late or not self.bulletin.member.view.is_live(peer_id)):
+                verdict = Verdict("not-drawn")  # to be gone, or asked too late, is no fault
             seen = prepared.seen.get(peer_id, Observation())
             prepared.seen[peer_id] = replace(seen, replay=worse(seen.replay, verdict.replay))
             _log.info("work replayed", extra={"peer": peer_id, "stage": stage, "replay": verdict.replay})

@@ -18,11 +18,12 @@ from iota_p2p.ledger.ledger import FILE_NAME, open_ledger
 from iota_p2p.validation.validation import Validation, ValidationConfig, open_validation
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.scoring.combination import ScoringRules
+from iota_p2p_protocols.scoring.replay_draw import Pair
 from iota_p2p_protocols.scoring.result import CertifiedResult
 from iota_p2p_testnet.training_swarm import Member, TrainingSwarm, open_training_swarm, small_run
 
 RULES = ScoringRules(costs_ppm=(500_000, 500_000), pot=1000)
-STEP_S = 2.0
+STEP_S = 0.5
 
 
 @asynccontextmanager
@@ -45,15 +46,17 @@ def config_of(folder: Path, member: Member, stack: AsyncExitStack) -> Validation
     home = folder / f"peer-{member.number}"
     home.mkdir(parents=True, exist_ok=True)
     ledger = stack.enter_context(open_ledger(home / FILE_NAME))
-    return ValidationConfig(rules=RULES, ledger=ledger, step_s=STEP_S, software="iota-p2p test")
+    return ValidationConfig(rules=RULES, ledger=ledger, step_s=STEP_S, num_replays=2, software="iota-p2p test")
 
 
 @pytest.mark.slow
 async def test_validators__certify_scores_that_an_audit_bears_out(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with validated_swarm(tmp_path) as (swarm, validations):
         results: dict[PeerId, list[CertifiedResult]] = {peer_id: [] for peer_id in validations}
+        replays: list[tuple[Pair, str]] = []
         for peer_id, validation in validations.items():
             validation.validator.on_result = results[peer_id].append
+            validation.validator.on_replay = lambda _, pair, verdict: replays.append((pair, verdict.replay))
         await swarm.until(lambda: min(map(len, results.values())) >= 3, timeout_s=200)
         agreed = {result.result.payload_bytes for found in results.values() for result in found[:3]}
         assert len(agreed) == 3
@@ -61,6 +64,8 @@ async def test_validators__certify_scores_that_an_audit_bears_out(tmp_path: Path
             assert len(result.validators) >= 3
             assert sum(share for _, _, share in result.payload.payouts) == RULES.pot
             assert {peer_id for peer_id, _, _ in result.payload.payouts} == set(validations)
+        assert {verdict for _, verdict in replays} <= {"passed", "not-drawn"}
+        assert any(verdict == "passed" for _, verdict in replays)
         await trio.sleep(2)
     dossier = open_dossier(read_archive([tmp_path]))
     assert verify(dossier) == []
