@@ -96,8 +96,8 @@ def _packed(state: bytes = STATE, weights_bytes: int = len(WEIGHTS)) -> bytes:
 
 def _listing_case(name: str, packed: bytes | None = None, *, signer: Identity = SIGNER, **changes: Any) -> Case:
     now_s = changes.pop("now_s", NOW_S)
-    lengths = [changes.pop("num_bytes", len(STATE)), changes.pop("weights_bytes", len(WEIGHTS))]
-    manifest = _manifest(*lengths, _packed(), **changes)
+    num_bytes, weights_bytes = changes.pop("num_bytes", len(STATE)), changes.pop("weights_bytes", len(WEIGHTS))
+    manifest = _manifest(num_bytes, weights_bytes, _packed(), **changes)
     envelope = seal(STATE_MANIFEST, dict(manifest), (signer,))
     return {
         "name": name,
