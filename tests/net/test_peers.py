@@ -89,7 +89,7 @@ async def test_killed_daemon__is_whole_again_within_five_seconds_and_hangs_no_re
             with trio.fail_after(5):
                 await broken.wait()
                 await listens_again(one)
-                while not await greets(greeting, peer_id):  # until its handlers are back, too
+                while not await greets(greeting, peer_id):  # noqa: ASYNC110 - until another process's handlers are back
                     await trio.sleep(0.02)
         # libp2p lets nobody dial for 5 s who has dialled in vain, as the other peer has: both are sure of each other
         # only after that.

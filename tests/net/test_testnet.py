@@ -73,7 +73,10 @@ class Launched:
 @asynccontextmanager
 async def launched(scratch: Path, *words: str | Path) -> AsyncIterator[Launched]:
     """Start a testnet in a process group of its own; nothing of that group may be left afterwards."""
-    command = [sys.executable, "-c", "from iota_p2p.cli.main import main; main()", "testnet", "--peers", str(NUM_PEERS)]
+    # A shell that runs the tests in the background ignores Ctrl-C on behalf of all its children; a user's does not.
+    attentive = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program = attentive + "from iota_p2p.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "testnet", "--peers", str(NUM_PEERS)]
     process = await trio.lowlevel.open_process(
         [*command, *map(str, words)],
         stdout=subprocess.PIPE,
