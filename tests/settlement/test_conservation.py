@@ -139,4 +139,4 @@ def test_money__is_conserved(scene: Scene) -> None:
 
 @pytest.mark.slow
 def test_money__is_conserved_at_length(scene: Scene) -> None:
-    run_machine(scene, examples=30, steps=50)
+    run_machine(scene, examples=10, steps=40)
