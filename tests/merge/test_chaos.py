@@ -2,7 +2,7 @@
 
 # ruff: noqa: ARG001 - pytest-trio turns the clock only for tests that name it as an argument
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,6 +21,8 @@ STAGES, COPIES = 2, 2
 # A busy wireless network: a message may be overtaken by ten later ones.
 JITTERY = LinkModel(latency_s=0.002, jitter_s=0.02)
 CALM_EPOCHS = 3  # at the end, for whoever was away
+# Of some hundred: in twelve runs there were none to two, each of a replica that was killed or cut off at the close.
+MAX_APART = 6
 
 
 class Chaos:
@@ -63,7 +65,11 @@ class Chaos:
 async def test_replicas__end_every_epoch_with_equal_weights_whatever_happens(
     seed: int, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """Fifty epochs; every few seconds somebody is killed or cut off: no epoch of any stage has two results."""
+    """Fifty epochs; every few seconds somebody is killed or cut off, and nobody stays apart.
+
+    What all members of a merge signed has one result, always. Whoever is alone for a while goes on alone (decision
+    0201), so that an epoch may end otherwise for a replica that nobody could reach; the next meeting mends that.
+    """
     spec = small_run(tmp_path, num_stages=STAGES, merge=MergeSpec(), target_microbatches=30, deadline_s=20)
     records: list[tuple[int, MergeRecord]] = []
     async with open_training_swarm(seed, spec, tmp_path, JITTERY) as swarm:
@@ -76,12 +82,22 @@ async def test_replicas__end_every_epoch_with_equal_weights_whatever_happens(
         await swarm.until(lambda: chaos.epoch >= 50, 120)
         await trio.sleep(3)
         assert offences(swarm) == {}
-    results: dict[tuple[int, int], set[bytes]] = {}
-    for _, record in records:
-        results.setdefault((record.stage, record.epoch), set()).add(record.theta_digest)
-    split = [key for key, digests in results.items() if len(digests) > 1]
-    assert split == []
+    met = [record for _, record in records if len(record.members) == COPIES]
+    assert [key for key, digests in results_of(met).items() if len(digests) > 1] == []
+    last = {(number, record.stage, record.epoch): record for number, record in records}
+    results = results_of(last.values())
+    apart = [key for key, digests in results.items() if len(digests) > 1]
+    assert len(apart) <= MAX_APART
     assert len(results) >= 80
+    assert all(epoch < 50 - CALM_EPOCHS + 1 for _, epoch in apart)
     assert sum(record.how == "merged" for _, record in records) > len(records) // 2
-    assert {record.epoch for _, record in records if record.how == "merged"} >= set(range(48, 51))
+    assert {record.epoch for record in met} >= set(range(48, 51))
     assert not any(record.faults for _, record in records)
+
+
+def results_of(records: Iterable[MergeRecord]) -> dict[tuple[int, int], set[bytes]]:
+    """Return what each stage began each epoch with."""
+    results: dict[tuple[int, int], set[bytes]] = {}
+    for record in records:
+        results.setdefault((record.stage, record.epoch), set()).add(record.theta_digest)
+    return results
