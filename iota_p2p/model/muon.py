@@ -8,10 +8,11 @@ Shapes: R rows, C columns, S the smaller of both.
 """
 
 import math
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+Moments = dict[str, Tensor]
 
 # The quintic that lifts small singular values fastest, and how often it is applied: both from the original.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
@@ -30,29 +31,19 @@ def orthogonalised(matrix_RC: Tensor) -> Tensor:
     return x if wide is matrix_RC else x.T
 
 
-class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised, for matrices; tall ones take steps larger by sqrt(R / C)."""
+@torch.no_grad()
+def muon_step(parameter: Tensor, moments: Moments, *, rate: float, momentum: float, weight_decay: float) -> None:
+    """Update a matrix by its gradient: Nesterov momentum, orthogonalised; tall ones take steps larger by sqrt(R / C).
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # never with a closure
-        """Update every matrix that has a gradient."""
-        del closure
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group["lr"], group["momentum"], group["weight_decay"])
-
-    def _update(self, parameter: Tensor, rate: float, momentum: float, weight_decay: float) -> None:
-        gradient = parameter.grad
-        assert gradient is not None  # noqa: S101 - the caller has looked
-        state = self.state[parameter]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(gradient)
-        state["momentum"].lerp_(gradient, 1 - momentum)
-        update = orthogonalised(gradient.lerp(state["momentum"], momentum))
-        rows, columns = parameter.shape
-        parameter.mul_(1 - rate * weight_decay)
-        parameter.add_(update.to(parameter.dtype), alpha=-rate * math.sqrt(max(1.0, rows / columns)))
+    `moments` is empty before the first step and then holds `momentum`.
+    """
+    gradient = parameter.grad
+    if gradient is None:
+        return
+    if not moments:
+        moments["momentum"] = torch.zeros_like(gradient)
+    moments["momentum"].lerp_(gradient, 1 - momentum)
+    update = orthogonalised(gradient.lerp(moments["momentum"], momentum))
+    rows, columns = parameter.shape
+    parameter.mul_(1 - rate * weight_decay)
+    parameter.add_(update.to(parameter.dtype), alpha=-rate * math.sqrt(max(1.0, rows / columns)))

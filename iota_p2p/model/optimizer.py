@@ -4,12 +4,13 @@ The learning rate is a pure function of the step, so a replay needs nothing but 
 clipped by the norm of the stage, not of the model: no stage can know the others'.
 """
 
-from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from iota_p2p.model.muon import Muon
+from iota_p2p.model.adamw import adamw_step
+from iota_p2p.model.muon import Moments, muon_step
 from iota_p2p.run.spec import OptimizerSpec
 from iota_p2p_crypto.errors import LocalProtocolError
 
@@ -36,21 +37,14 @@ class StageOptimizer:
     def __init__(self, module: nn.Module, spec: OptimizerSpec) -> None:
         self.spec = spec
         self.parameters = dict(module.named_parameters())
-        matrices = {name: p for name, p in self.parameters.items() if is_muon(name, p)}
-        others = {name: p for name, p in self.parameters.items() if name not in matrices}
-        muon = Muon(
-            list(matrices.values()),
-            lr=float(spec.muon_rate),
-            momentum=float(spec.muon_momentum),
-            weight_decay=float(spec.muon_weight_decay),
-        )
-        adamw = torch.optim.AdamW(
-            list(others.values()),
-            lr=float(spec.adamw_rate),
-            betas=(float(spec.adamw_beta1), float(spec.adamw_beta2)),
+        self._moments: dict[str, Moments] = {name: {} for name in self.parameters}
+        self._muon = partial(muon_step, momentum=float(spec.muon_momentum), weight_decay=float(spec.muon_weight_decay))
+        self._adamw = partial(
+            adamw_step,
+            beta1=float(spec.adamw_beta1),
+            beta2=float(spec.adamw_beta2),
             weight_decay=float(spec.adamw_weight_decay),
         )
-        self._peaks = ((muon, float(spec.muon_rate)), (adamw, float(spec.adamw_rate)))
 
     def step(self, step: int, num_microbatches: int) -> float:
         """Apply the summed gradients of `num_microbatches` as inner step `step`; return their mean's norm."""
@@ -62,37 +56,27 @@ class StageOptimizer:
         if self.spec.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), float(self.spec.clip_norm), norm)
         factor = rate_factor(self.spec, step)
-        for optimizer, peak in self._peaks:
-            optimizer.param_groups[0]["lr"] = peak * factor
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        for name, parameter in self.parameters.items():
+            moments = self._moments[name]
+            if is_muon(name, parameter):
+                self._muon(parameter, moments, rate=float(self.spec.muon_rate) * factor)
+            else:
+                self._adamw(parameter, moments, rate=float(self.spec.adamw_rate) * factor)
+        self.forget_gradients()
         return float(norm)
 
     def forget_gradients(self) -> None:
         """Drop the gradients summed since the last step."""
-        for optimizer, _ in self._peaks:
-            optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters.values():
+            parameter.grad = None
 
     def state(self) -> State:
         """Return the moments by parameter and kind, such as `blocks.0.ffn.up.weight/momentum`."""
-        return {f"{name}/{key}": value for name, _, key, value in self._entries()}
+        return {f"{name}/{key}": value for name, moments in self._moments.items() for key, value in moments.items()}
 
     def load(self, state: State) -> None:
-        """Replace the moments by ones from `state`."""
-        by_parameter: dict[str, dict[str, Tensor]] = {}
+        """Replace the moments by ones from `state`; raises KeyError if they are no parameter's of this stage."""
+        self._moments = {name: {} for name in self.parameters}
         for path, value in state.items():
             name, key = path.rsplit("/", 1)
-            by_parameter.setdefault(name, {})[key] = value.clone()
-        for optimizer, _ in self._peaks:
-            for parameter in optimizer.param_groups[0]["params"]:
-                optimizer.state.pop(parameter, None)
-        for name, moments in by_parameter.items():
-            parameter = self.parameters[name]
-            optimizer = self._peaks[0 if is_muon(name, parameter) else 1][0]
-            optimizer.state[parameter] = moments
-
-    def _entries(self) -> Iterator[tuple[str, Tensor, str, Tensor]]:
-        for name, parameter in self.parameters.items():
-            for optimizer, _ in self._peaks:
-                for key, value in optimizer.state.get(parameter, {}).items():
-                    yield name, parameter, key, value
+            self._moments[name][key] = value.clone()

@@ -1,12 +1,15 @@
 """Optimizers against torch's own, the schedule, and their state."""
 
+import subprocess
+import sys
 from decimal import Decimal
 
 import pytest
 import torch
 
+from iota_p2p.model.adamw import adamw_step
 from iota_p2p.model.compute import StageCompute
-from iota_p2p.model.muon import Muon, orthogonalised
+from iota_p2p.model.muon import muon_step, orthogonalised
 from iota_p2p.model.optimizer import is_muon, rate_factor
 from iota_p2p.run.spec import OptimizerSpec
 from iota_p2p_crypto.errors import LocalProtocolError, MalformedError
@@ -17,17 +20,46 @@ from tests.numerics.pipelines import SEED, backward, forward, make_plan, make_st
 def test_muon__follows_torchs_own(shape: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     ours, theirs = (torch.nn.Parameter(torch.zeros(shape)) for _ in range(2))
-    mine = Muon([ours], lr=0.1, momentum=0.9, weight_decay=0.1)
+    moments: dict[str, torch.Tensor] = {}
     torchs = torch.optim.Muon([theirs], lr=0.1, momentum=0.9, weight_decay=0.1)
     for _ in range(5):
         ours.grad = torch.randn(shape, generator=generator)
         theirs.grad = ours.grad.clone()
-        mine.step()
+        muon_step(ours, moments, rate=0.1, momentum=0.9, weight_decay=0.1)
         torchs.step()  # type: ignore[no-untyped-call]  # torch has not annotated it
     mine_flat, torchs_flat = ours.detach().flatten(), theirs.detach().flatten()
     alike = torch.nn.functional.cosine_similarity(mine_flat, torchs_flat, dim=0)
     assert float(alike) > 0.999  # the rest is torch's bfloat16
     assert float(mine_flat.norm() / torchs_flat.norm()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_adamw__is_torchs_own_to_the_bit(weight_decay: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(33, 17, generator=generator)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    moments: dict[str, torch.Tensor] = {}
+    torchs = torch.optim.AdamW([theirs], betas=(0.9, 0.95), weight_decay=weight_decay)
+    for number in range(20):
+        rate = 0.01 / (number + 1)
+        torchs.param_groups[0]["lr"] = rate
+        ours.grad = torch.randn(start.shape, generator=generator) * 10.0**-number
+        theirs.grad = ours.grad.clone()
+        adamw_step(ours, moments, rate=rate, beta1=0.9, beta2=0.95, weight_decay=weight_decay)
+        torchs.step()
+        assert torch.equal(ours, theirs)
+    assert moments.keys() == torchs.state[theirs].keys()
+    assert all(torch.equal(value, torchs.state[theirs][name]) for name, value in moments.items())
+
+
+def test_training__imports_no_compiler() -> None:
+    """`torch._dynamo` takes more than a second of a joiner's start."""
+    script = (
+        "import sys; from tests.numerics.pipelines import *; stages = make_stages(make_plan());"
+        "backward(stages, forward(stages, make_window())); [stage.step(1) for stage in stages];"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_orthogonalised__has_singular_values_near_1() -> None:
