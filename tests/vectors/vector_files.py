@@ -1,11 +1,13 @@
 """The vector files under protocols/vectors: where they are, how they look, how a refusal is compared."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from iota_p2p_crypto import canonical
 from iota_p2p_crypto.errors import RemoteProtocolError
+from iota_p2p_protocols.message import Message
 
 ROOT = Path(__file__).parents[2] / "protocols" / "vectors"
 
@@ -40,3 +42,11 @@ def accepted_or_error(case: Case) -> str:
     """Return the verdict a case asks for."""
     rule: str = case.get("error", "accepted")
     return rule
+
+
+def run_header(messages: Mapping[str, type[Message]], case: Case) -> None:
+    """Check that a stream's header is read as the case says, and comes out as it went in."""
+    kind = messages[case["message"]]
+    fields = canonical.decode(bytes.fromhex(case["header"]))
+    assert verdict(lambda: kind.from_fields(fields)) == accepted_or_error(case)
+    assert "error" in case or kind.from_fields(fields).to_fields() == fields
