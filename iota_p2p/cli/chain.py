@@ -1,11 +1,14 @@
 """`iota-p2p chain`: a local EVM, and the contract that settles a run."""
 
 import json
+import os
 import signal
+import sys
 import threading
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +27,9 @@ from iota_p2p.cli.chain_access import (
 from iota_p2p.cli.run_id import parse_run_id
 from iota_p2p_crypto.errors import UserError
 
+if TYPE_CHECKING:  # a verb imports what it needs when it runs
+    from iota_p2p.settlement.dev_chain import DevChainServer
+
 ETHER = 10**18
 
 app = typer.Typer(no_args_is_help=True, help="The local EVM, and the contract of a run.", rich_markup_mode=None)
@@ -33,40 +39,58 @@ app = typer.Typer(no_args_is_help=True, help="The local EVM, and the contract of
 def dev(
     port: Annotated[int, typer.Option(min=0, max=65535, help="On loopback; 0 takes a free one.")] = 0,
     accounts: Annotated[int, typer.Option(min=1, max=1024, help="How many funded accounts.")] = 16,
+    state: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the chain here, and go on from it.  [default: nothing]")
+    ] = None,
+    attached: Annotated[
+        bool, typer.Option("--attached", help="End when standard input does, as when its parent is killed.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a local EVM until Ctrl-C: real rules, no consensus, no value, nothing on disk.
+    """Run a local EVM until Ctrl-C: real rules, no consensus, no value.
 
     Everybody knows the keys of its accounts: they are for this chain only.
 
     \b
     Examples:
       iota-p2p chain dev
-      iota-p2p chain dev --port 8545 --json
+      iota-p2p chain dev --port 8545 --state chain.log --json
     """
     need_extra()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
 
+    from iota_p2p.settlement.chain_log import open_chain_log
     from iota_p2p.settlement.dev_chain import DevChainServer, dev_accounts
 
-    try:
-        server = DevChainServer(port, accounts)
-    except OSError as error:
-        raise UserError(f"cannot listen on port {port}: {error.strerror}; choose another --port") from error
-    with server:
-        funded = dev_accounts(accounts)
-        if as_json:
-            typer.echo(json.dumps({"rpc_url": server.url, "accounts": [asdict(account) for account in funded]}))
-        else:
-            typer.echo(f"rpc       {server.url}")
-            for account in funded:
-                typer.echo(f"account   {account.address}  key {account.key}")
-            typer.echo("a local chain: no consensus, no value. Ctrl-C stops it, and nothing is kept")
+    with nullcontext() if state is None else open_chain_log(state, accounts) as log:
         try:
-            server.serve_forever(poll_interval=0.1)
-        except KeyboardInterrupt:
-            raise typer.Exit(exit_codes.INTERRUPTED) from None
+            server = DevChainServer(port, accounts, log)
+        except OSError as error:
+            raise UserError(f"cannot listen on port {port}: {error.strerror}; choose another --port") from error
+        with server:
+            funded = dev_accounts(accounts if log is None else log.num_accounts)
+            if as_json:
+                told = {"rpc_url": server.url, "accounts": [asdict(account) for account in funded]}
+                typer.echo(json.dumps(told))
+            else:
+                typer.echo(f"rpc       {server.url}")
+                for account in funded:
+                    typer.echo(f"account   {account.address}  key {account.key}")
+                kept = "nothing is kept" if state is None else f"{state} keeps it"
+                typer.echo(f"a local chain: no consensus, no value. Ctrl-C stops it, and {kept}")
+            if attached:
+                threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
+            try:
+                server.serve_forever(poll_interval=0.1)
+            except KeyboardInterrupt:
+                raise typer.Exit(exit_codes.INTERRUPTED) from None
+
+
+def _stop_at_end_of_input(server: "DevChainServer") -> None:
+    while os.read(sys.stdin.fileno(), 4096):  # the system ends it with the last process that could write to it
+        pass
+    server.shutdown()
 
 
 @app.command(name="deploy")

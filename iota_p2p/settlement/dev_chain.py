@@ -1,8 +1,8 @@
 """A local EVM behind JSON-RPC: py-evm, one block for every transaction, accounts whose keys everybody knows.
 
-A real EVM and no chain: no consensus, no value, nothing on disk. It speaks what a client needs and the four methods by
-which test chains move time and turn back (`evm_increaseTime`, `evm_mine`, `evm_snapshot`, `evm_revert`), under the
-names other test chains use, so that one test suite runs against any of them.
+A real EVM and no chain: no consensus, no value, and nothing on disk but a log if it is given one. It speaks what a
+client needs and the four methods by which test chains move time and turn back (`evm_increaseTime`, `evm_mine`,
+`evm_snapshot`, `evm_revert`), under the names other test chains use, so that one test suite runs against any of them.
 """
 
 import hashlib
@@ -24,6 +24,9 @@ from hexbytes import HexBytes
 from web3 import EthereumTesterProvider, Web3
 from web3.datastructures import NamedElementOnion
 from web3.types import RPCEndpoint
+
+from iota_p2p.settlement.chain_log import ChainLog, Mined
+from iota_p2p_crypto.errors import UserError
 
 # py-evm raises the interpreter's limit a hundredfold when it is imported, for EVM calls 1,024 deep, which our contract
 # never makes. With a limit that high, JSON nested deeply enough ends the whole process by a segmentation fault.
@@ -56,12 +59,15 @@ def dev_accounts(count: int = DEFAULT_ACCOUNTS) -> list[DevAccount]:
 class DevChain:
     """The chain itself; one request at a time."""
 
-    def __init__(self, num_accounts: int = DEFAULT_ACCOUNTS) -> None:
+    def __init__(self, num_accounts: int = DEFAULT_ACCOUNTS, log: ChainLog | None = None) -> None:
+        """Begin with so many funded accounts, or go on from a log and keep it."""
         state = {
             to_canonical_address(account.address): {"balance": BALANCE_WEI, "nonce": 0, "code": b"", "storage": {}}
-            for account in dev_accounts(num_accounts)
+            for account in dev_accounts(num_accounts if log is None else log.num_accounts)
         }
-        self._tester = EthereumTester(PyEVMBackend(genesis_state=state))
+        began_s = int(time.time()) if log is None else log.genesis_s
+        genesis = PyEVMBackend.generate_genesis_params({"timestamp": began_s})
+        self._tester = EthereumTester(PyEVMBackend(genesis_parameters=genesis, genesis_state=state))
         provider = EthereumTesterProvider(self._tester)
         self._call = provider.request_func(Web3(provider), cast("Any", NamedElementOnion([])))
         self._lock = threading.Lock()
@@ -73,6 +79,11 @@ class DevChain:
             "evm_snapshot": lambda _: hex(self._tester.take_snapshot()),
             "evm_revert": self._revert,
         }
+        self._log: ChainLog | None = None
+        if log is not None:
+            self._test_methods["evm_snapshot"] = self._test_methods["evm_revert"] = _refuse_to_turn_back
+            self._go_through(log)
+            self._log = log
 
     def answer(self, method: str, params: list[Any]) -> dict[str, Any]:
         """Return a JSON-RPC answer without its id: `result` or `error`."""
@@ -85,11 +96,26 @@ class DevChain:
                     # The tester charges readers, too: whoever does not say who it is reads at a rich one's cost.
                     params = [{"from": self._reader, **params[0]}, *params[1:]]
                 answer = self._call(RPCEndpoint(method), params)
+                if self._log is not None and method == "eth_sendRawTransaction" and "result" in answer:
+                    self._log.add(Mined(self._last_s(), bytes(HexBytes(params[0]))))
             except TransactionFailed as error:
                 return {"error": {"code": _REVERTED, "message": str(error)}}
             except (ValidationError, EvmValidationError, ValueError, TypeError, KeyError, IndexError) as error:
                 return {"error": {"code": _SERVER_ERROR, "message": f"{type(error).__name__}: {error}"}}
         return {key: answer[key] for key in ("result", "error") if key in answer}
+
+    def _go_through(self, log: ChainLog) -> None:
+        """Mine everything again, each in a block of its old time.
+
+        Raises:
+            UserError: if it does not come out alike.
+        """
+        for number, one in enumerate(log.mined):
+            if one.time_s > self._last_s() + 1:
+                self._tester.time_travel(one.time_s)  # of the block that is mined next
+            answer = self._call(RPCEndpoint("eth_sendRawTransaction"), [HexBytes(one.raw).to_0x_hex()])
+            if "result" not in answer or self._last_s() != one.time_s:
+                raise UserError(f"the chain's state does not go on from transaction {number}: name another file")
 
     def _catch_up(self) -> None:
         """Mine an empty block if the clock has moved on: whoever looks sees the time pass, as on a chain of many."""
@@ -121,9 +147,9 @@ class DevChainServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int = 0, num_accounts: int = DEFAULT_ACCOUNTS) -> None:
+    def __init__(self, port: int = 0, num_accounts: int = DEFAULT_ACCOUNTS, log: ChainLog | None = None) -> None:
+        self.chain = DevChain(num_accounts, log)  # first: if it fails, no socket is left open
         super().__init__(("127.0.0.1", port), _Handler)
-        self.chain = DevChain(num_accounts)
 
     @property
     def url(self) -> str:
@@ -162,6 +188,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
         """Say nothing: stdout belongs to the command."""
+
+
+def _refuse_to_turn_back(_: list[Any]) -> str:
+    raise ValueError("a chain that keeps its state goes forward only")
 
 
 def _to_json(value: Any) -> Any:

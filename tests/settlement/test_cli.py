@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -184,16 +186,42 @@ def test_no_contract__is_told(rpc_url: str) -> None:
     )
 
 
+@contextmanager
+def running_chain(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
+    """Run a chain that ends with this process at the latest; yield it and what it said."""
+    # A shell that runs the tests in the background ignores Ctrl-C on behalf of all its children; a user's does not.
+    attentive = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program = attentive + "from iota_p2p.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "chain", "dev", "--json", "--attached", *words]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_chain_dev__serves_other_processes_and_stops_cleanly(stop: signal.Signals) -> None:
-    command = [sys.executable, "-c", "from iota_p2p.cli.main import main; main()", "chain", "dev", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        fields = json.loads(process.stdout.readline())
+    with running_chain() as (process, fields):
         w3 = connect_to(fields["rpc_url"])
         assert w3.eth.get_balance(fields["accounts"][0]["address"]) == 10**24
         process.send_signal(stop)
         assert process.wait(timeout=30) == 130
+        assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+@pytest.mark.slow
+def test_chain_dev__ends_with_its_parent_and_goes_on_from_its_state(tmp_path: Path) -> None:
+    state = str(tmp_path / "chain.log")
+    with running_chain("--state", state) as (process, fields):
+        genesis = connect_to(fields["rpc_url"]).eth.get_block(0)["hash"]
+        assert process.stdin is not None
+        process.stdin.close()  # as the system does when the parent is killed
+        assert process.wait(timeout=30) == 0
+    with running_chain("--state", state) as (_, fields):
+        assert connect_to(fields["rpc_url"]).eth.get_block(0)["hash"] == genesis
