@@ -50,6 +50,7 @@ class Encounter:
         committed: its blocks.
         seed: the epoch's.
         expected: returns the replicas that are there now, ourselves among them.
+        vouched: returns those of the others who are believed when they say that they are through; nobody, unless said.
         meet, collect: how we agree and reduce; bad peers of tests do it otherwise.
     """
 
@@ -60,6 +61,7 @@ class Encounter:
     committed: Committed
     seed: bytes
     expected: Callable[[], Collection[PeerId]]
+    vouched: Callable[[], Collection[PeerId]] = tuple
     meet: type[MeetingTask] = MeetingTask
     collect: type[Collecting] = Collecting
 
@@ -72,6 +74,7 @@ class Encounter:
             own=self.own,
             seed=self.seed,
             expected=self.expected,
+            vouched=self.vouched,
             check=partial(_check, codec=payload.codec, num_values=payload.num_values),
         )
         outcome: Outcome | None = None

@@ -51,6 +51,7 @@ class MeetingTask:
         own: our contribution.
         seed: the epoch's.
         expected: returns the replicas that are there, as far as we know.
+        vouched: returns those of the others who are believed when they say that they are through.
         check: raises RemoteProtocolError for a contribution that does not fit the stage.
         certificate: what was agreed; it may be replaced by a later one.
         left_out: True once the merge goes on without us, or cannot be.
@@ -62,12 +63,14 @@ class MeetingTask:
     own: Verified[Contribution]
     seed: bytes
     expected: Callable[[], Collection[PeerId]]
+    vouched: Callable[[], Collection[PeerId]]
     check: Callable[[Verified[Contribution]], None]
     certificate: RosterCertificate | None = None
     left_out: bool = False
     faults: list[bytes] = field(default_factory=list)
     changed: trio.Event = field(default_factory=trio.Event)
     _gone: set[PeerId] = field(default_factory=set)
+    _welcomed: set[PeerId] = field(default_factory=set)
 
     async def run(self) -> None:
         """Meet until cancelled: stragglers need the certificate, too."""
@@ -78,11 +81,11 @@ class MeetingTask:
         )
         self._do(meeting, effects)
         while True:
+            self._welcome(expected)
             for event in self._events(expected):
                 meeting, effects = roster_machine.step(meeting, event, trio.current_time())
                 self._do(meeting, effects)
-            late = self.certificate is None and 2 * len(self.letters.merged) > len(expected) - 1
-            if meeting.phase is Phase.GIVEN_UP or late:
+            if meeting.phase is Phase.GIVEN_UP or self._is_late(expected):
                 self._tell_left_out()
             wake_s = roster_machine.wake_at_s(meeting)
             look_s = trio.current_time() + LOOK_EVERY_S
@@ -90,6 +93,17 @@ class MeetingTask:
             if wake_s is not None and trio.current_time() >= wake_s:
                 meeting, effects = roster_machine.step(meeting, Tick(), trio.current_time())
                 self._do(meeting, effects)
+
+    def _is_late(self, expected: Collection[PeerId]) -> bool:
+        """Return whether most of the others are through with a merge that we know nothing of."""
+        merged = self.letters.merged.intersection(self.vouched())
+        return self.certificate is None and 2 * len(merged) > len(expected) - 1
+
+    def _welcome(self, expected: Collection[PeerId]) -> None:
+        """Send our contribution to those who have come into sight since we began; they are not waited for."""
+        new = {*self.expected()} - {*expected} - self._welcomed
+        self._welcomed |= new
+        self.letters.send("contribution", self.own.envelope_bytes, sorted(new))
 
     def _events(self, expected: Collection[PeerId]) -> Sequence[Event]:
         gone = set(expected) - set(self.expected()) - self._gone

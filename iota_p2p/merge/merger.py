@@ -41,7 +41,7 @@ class Merger:
         signed: which merges we may have signed something of, also in an earlier life.
         memory: what others may ask us for.
         on_merged: told of every epoch of a stage that begins.
-        on_fault: told whom a proof names, the epoch and the proof.
+        on_fault: told of every proof of what a member did.
         kind: how stages merge; bad peers of tests do it otherwise.
     """
 
@@ -51,7 +51,7 @@ class Merger:
     signed: SignedEpochs
     memory: MergeMemory = field(default_factory=MergeMemory)
     on_merged: Callable[[MergeRecord], None] = lambda _: None
-    on_fault: Callable[[PeerId, int, bytes], None] = lambda _liar, _epoch, _proof: None
+    on_fault: Callable[[bytes], None] = lambda _: None
     kind: type[StageMerge] = StageMerge
     _merges: dict[int, StageMerge] = field(default_factory=dict)
 
@@ -102,7 +102,10 @@ class Merger:
         def tell(record: MergeRecord) -> None:
             self.on_merged(replace(record, named=self._note_faults(record)))
 
-        return self.kind(means, self.share, held, self.spec, self.memory, self.signed, nursery, announce, tell)
+        rendezvous = member.network.rendezvous
+        return self.kind(
+            means, rendezvous, self.share, held, self.spec, self.memory, self.signed, nursery, announce, tell
+        )
 
     def _note_faults(self, record: MergeRecord) -> tuple[PeerId, ...]:
         """Charge whom a proof names, once for each kind, and pass it on; return who they are."""
@@ -115,7 +118,7 @@ class Merger:
             text = f"{verdict.kind} fault of {verdict.liar} in epoch {verdict.epoch}: {verdict.reason}"
             _log.warning(text, extra={"stage": record.stage, "peer": verdict.liar})
             self.member.network.ledger.charge(verdict.liar, f"fault-{verdict.kind}", verdict.reason)
-            self.on_fault(verdict.liar, verdict.epoch, fault)
+            self.on_fault(fault)
         return tuple(sorted({liar for liar, _ in noted}))
 
     async def _publish(self, topic: TopicSpec, data: bytes) -> None:

@@ -11,40 +11,33 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from math import floor
 from typing import Literal
 
 import numpy as np
 import trio
 
-from iota_p2p.merge.base_fetch import BaseFetch, best_base
+from iota_p2p.merge.base_fetch import BaseFetch
+from iota_p2p.merge.catching_up import CatchingUp
 from iota_p2p.merge.certifying import Certifying
 from iota_p2p.merge.encounter import Encounter, Outcome
 from iota_p2p.merge.letters import Letters
+from iota_p2p.merge.meeting_point import MeetingPoint
 from iota_p2p.merge.memory import KnownBase, MergeMemory, vector_digest
 from iota_p2p.merge.outer_step import OuterState, Vector, outer_step
+from iota_p2p.merge.own_contribution import Origin, sign_contribution
 from iota_p2p.merge.record import How, MergeRecord, record_of
 from iota_p2p.merge.round import Committed, Means, commit
 from iota_p2p.merge.signed_epochs import SignedEpochs
+from iota_p2p.network.rendezvous import Rendezvous
 from iota_p2p.run.data import epoch_seed
 from iota_p2p.run.spec import MergeSpec
 from iota_p2p.training.held_stage import EpochWork, HeldStage
 from iota_p2p.training.lane import Priority
 from iota_p2p.training.work_share import WorkShare
-from iota_p2p_crypto.digest import Digest
-from iota_p2p_crypto.envelope import Verified
-from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.butterfly.codecs import CODECS
-from iota_p2p_protocols.butterfly.contribution import Contribution
 from iota_p2p_protocols.butterfly.merge_certificate import NO_VELOCITY, merge_of
-from iota_p2p_protocols.message import open_signed, seal_message
 
-# For whoever was left out: the others need about so long. Whoever waits in vain goes on alone, and is brought back by
-# its next contribution's base.
-CATCH_UP_S = 5.0
-ASK_EVERY_S = 0.2
-LIFETIME_S = 3600
 # Before all microbatches that wait for the lane, and after whoever freezes a state at the same moment.
 _FIRST = (-1,)
 
@@ -57,6 +50,7 @@ class StageMerge:
 
     Attributes:
         means: how others are called.
+        rendezvous: how replicas find each other that the view does not have.
         share: what we hold and who holds the rest.
         held: the stage.
         spec: how the run merges.
@@ -67,9 +61,11 @@ class StageMerge:
         on_merged: told of every epoch that begins.
         letters: of the epoch that the stage is in.
         previous: of the one before.
+        point: where the replicas find each other.
     """
 
     means: Means
+    rendezvous: Rendezvous
     share: WorkShare
     held: HeldStage
     spec: MergeSpec
@@ -80,16 +76,25 @@ class StageMerge:
     on_merged: Callable[[MergeRecord], None]
     letters: Letters = field(init=False)
     previous: Letters = field(init=False)
+    point: MeetingPoint = field(init=False)
+    _fetch: BaseFetch = field(init=False)
     _turned: trio.Event = field(default_factory=trio.Event)
 
     def __post_init__(self) -> None:
         """Be ready for letters."""
-        self.letters = Letters(self.means, self.held.index, self.held.epoch, self.nursery)
+        index, me = self.held.index, self.means.identity.peer_id
+        self.letters = Letters(self.means, index, self.held.epoch, self.nursery)
         self.previous = self.letters
+        num_values = sum(parameter.numel() for parameter in self.held.compute.stage.parameters())
+        self._fetch = BaseFetch(self.means, index, num_values, bool(self.spec.momentum))
+        self.point = MeetingPoint(
+            self.rendezvous, me, index, lambda: self.share.routes.replicas(index).keys(), self._fetch.ask
+        )
 
     def _open_letters(self) -> None:
         self.previous = self.letters
         self.letters = Letters(self.means, self.held.index, self.held.epoch, self.nursery)
+        self.point.attend(self.held.epoch, self.nursery)
 
     @property
     def _is_held(self) -> bool:
@@ -97,7 +102,7 @@ class StageMerge:
 
     def others(self) -> list[PeerId]:
         """Return who else serves the stage."""
-        return sorted(set(self.share.routes.replicas(self.held.index)) - {self.means.identity.peer_id})
+        return self.point.others()
 
     def turn(self) -> None:
         """Tell that the run has gone on to another epoch."""
@@ -105,6 +110,7 @@ class StageMerge:
 
     async def run(self) -> None:
         """Keep the stage in the run's epoch for as long as it is held."""
+        self.point.attend(self.held.epoch, self.nursery)
         if self.held.base is not None:
             await self._known()
         while self._is_held:
@@ -117,6 +123,7 @@ class StageMerge:
                 await self._go_on()
             else:
                 await self._turned.wait()
+        self.point.leave()
 
     async def _known(self) -> None:
         base = self.held.base
@@ -137,19 +144,20 @@ class StageMerge:
 
     async def _alone(self, began_s: float) -> MergeRecord:
         """Go on with our own weights; what the epoch came to is signed all the same, for whoever replays it."""
-        epoch, base, base_digest = self.held.epoch, self.held.base, self.held.base_digest
+        base = self.held.base
+        origin = None if base is None else self._origin()
         work = await self.share.lane.run(Priority.BACKWARD, self._go_on_alone, _FIRST)
         state = self.held.base
         assert state is not None  # noqa: S101 - it has just been installed
-        if base is not None and base_digest is not None and work.samples:
-            self.nursery.start_soon(self._tell_alone, epoch, base, base_digest, work)
+        if base is not None and origin is not None and work.samples:
+            self.nursery.start_soon(self._tell_alone, origin, base, work)
         return self._record("alone", state, began_s)
 
-    async def _tell_alone(self, epoch: int, base: OuterState, base_digest: Digest, work: EpochWork) -> None:
+    async def _tell_alone(self, origin: Origin, base: OuterState, work: EpochWork) -> None:
         gradient_W = np.subtract(base.theta_W, work.theta_W)
         if bool(np.isfinite(gradient_W).all()):
             committed = await self.means.beside(partial(commit, gradient_W, CODECS[self.spec.codec], None))
-            contribution = self._contribution(epoch, base_digest, work, committed)
+            contribution = sign_contribution(self.means, origin, work, committed)
             self.announce("contribution", contribution.envelope_bytes)
 
     def _go_on_alone(self) -> EpochWork:
@@ -180,6 +188,7 @@ class StageMerge:
                 return None
             if not self.signed.begin(held.index, held.epoch):
                 return None
+            self.nursery.start_soon(self.point.look, held.epoch)
             committed = await self.means.beside(partial(self._commit, gradient_W))
             outcome = await self._encounter(work, committed).run()
             if outcome is None:
@@ -189,12 +198,12 @@ class StageMerge:
             held.residual_W = committed.residual_W
             await self.share.lane.run(Priority.BACKWARD, partial(held.install, state, held.epoch + 1), _FIRST)
         self.nursery.start_soon(self._certify, outcome, state, self.letters)
+        self.point.met(outcome.round_.members)
         bytes_up = self.memory.given(held.index, outcome.round_.epoch)
         return record_of(outcome, vector_digest(state.theta_W), trio.current_time() - began_s, bytes_up)
 
     def _encounter(self, work: EpochWork, committed: Committed) -> Encounter:
-        assert self.held.base_digest is not None  # noqa: S101 - it has a base
-        contribution = self._contribution(self.held.epoch, self.held.base_digest, work, committed)
+        contribution = sign_contribution(self.means, self._origin(), work, committed)
         self.memory.keep_committed(self.held.index, self.held.epoch, contribution.digest, committed)
         self.announce("contribution", contribution.envelope_bytes)
         return Encounter(
@@ -205,28 +214,12 @@ class StageMerge:
             committed=committed,
             seed=epoch_seed(self.means.run_id, self.held.epoch),
             expected=lambda: [*self.others(), self.means.identity.peer_id],
+            vouched=self.point.vouched,
         )
 
-    def _contribution(
-        self, epoch: int, base_digest: Digest, work: EpochWork, committed: Committed
-    ) -> Verified[Contribution]:
-        now_s = floor(self.means.clock())
-        contribution = Contribution(
-            run_id=self.means.run_id,
-            sequence=epoch,
-            issued_s=now_s,
-            expires_s=now_s + LIFETIME_S,
-            epoch=epoch,
-            stage=self.held.index,
-            codec=self.spec.codec,
-            num_values=len(work.theta_W),
-            root=committed.commitment.root,
-            samples=work.samples,
-            base_digest=base_digest,
-            log_root=work.log_root,
-            end_digest=vector_digest(work.theta_W),
-        )
-        return open_signed(seal_message(contribution, self.means.identity), Contribution)
+    def _origin(self) -> Origin:
+        assert self.held.base_digest is not None  # noqa: S101 - whoever contributes has a base
+        return Origin(self.held.index, self.held.epoch, self.held.base_digest, self.spec.codec)
 
     async def _certify(self, outcome: Outcome, state: OuterState, letters: Letters) -> None:
         """See what two thirds say came of a merge, while training goes on; take that if it is not what we have."""
@@ -257,19 +250,10 @@ class StageMerge:
     async def _catch_up(self) -> MergeRecord:
         """Take what the others agreed on; our own work of the epoch is lost. Go on alone if nobody has anything."""
         began_s = trio.current_time()
-        num_values = sum(parameter.numel() for parameter in self.held.compute.stage.parameters())
-        fetch = BaseFetch(self.means, self.held.index, num_values, bool(self.spec.momentum))
-        while self.others() and trio.current_time() < began_s + CATCH_UP_S:
-            best = best_base(await fetch.ask(self.others()), self.share.epoch)
-            if best is not None and (best[0].epoch > self.held.epoch or self.held.base is None):
-                try:
-                    state = await fetch.fetch(*best)
-                except PeerUnavailableError as error:
-                    _log.info("not caught up", extra={"stage": self.held.index, "reason": str(error)})
-                else:
-                    await self.share.lane.run(
-                        Priority.BACKWARD, partial(self.held.install, state, best[0].epoch), _FIRST
-                    )
-                    return self._record("fetched", state, began_s)
-            await trio.sleep(ASK_EVERY_S)
-        return await self._alone(began_s)
+        after = -1 if self.held.base is None else self.held.epoch
+        found = await CatchingUp(self._fetch, self.point.vouched, lambda: self.share.epoch).run(after)
+        if found is None:
+            return await self._alone(began_s)
+        epoch, state = found
+        await self.share.lane.run(Priority.BACKWARD, partial(self.held.install, state, epoch), _FIRST)
+        return self._record("fetched", state, began_s)

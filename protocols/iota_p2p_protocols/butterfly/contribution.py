@@ -92,6 +92,11 @@ def validate_contribution_gossip(
     return verified
 
 
+def meeting_purpose(stage: int) -> str:
+    """Return for what a stage's replicas provide, so that they find each other when gossip was missed."""
+    return f"merge/{stage}"
+
+
 def meeting_key(run_id: bytes, epoch: int, stage: int) -> bytes:
-    """Return the DHT key under which a stage's replicas find each other when gossip was missed."""
-    return rendezvous.key(run_id, f"merge/{stage}", epoch)
+    """Return the DHT key of one merge; `epoch` is the one that ends."""
+    return rendezvous.key(run_id, meeting_purpose(stage), epoch)
