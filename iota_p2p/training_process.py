@@ -26,7 +26,7 @@ from iota_p2p.training.speed import measure_speed
 from iota_p2p.training.state_files import StateFiles
 from iota_p2p.training.trainer import Trainer, TrainerConfig, open_trainer
 from iota_p2p.validation.rules import scoring_rules
-from iota_p2p.validation.validation import MERGE_FAULT_KIND, ValidationConfig, open_validation
+from iota_p2p.validation.validation import ValidationConfig, open_validation
 from iota_p2p.voice import Voice
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.scoring.fast_checks import PPM
@@ -123,7 +123,7 @@ class TrainingProcess:
                 validation.validator.on_record = self._report_scores
                 validation.validator.on_result = self._report_result
                 if trainer.merger is not None:
-                    trainer.merger.on_fault = partial(validation.accuse, kind=MERGE_FAULT_KIND)
+                    trainer.merger.on_fault = validation.docket.file
                 validation.validator.on_replay = self._report_replay
                 yield
 

@@ -53,6 +53,8 @@ REGISTRATION = Domain("registration", 1, 512)
 EVIDENCE = Domain("evidence", 1, 512)
 # Some 330 bytes: a root, two digests and counts.
 WORK = Domain("work", 1, 512)
+# Some 260 bytes: whom, of what, and the digest of the proof.
+ACCUSATION = Domain("accusation", 1, 512)
 # A row of some 60 bytes for each of 1,000 peers, and the digests of 64 records; the quorum signs it.
 RESULT = Domain("result", 1, 128 * _KIB, max_signatures=64)
 # Progress of up to 64 sources, 400 bytes each.
@@ -74,6 +76,7 @@ SETTLEMENT_VOTE = Domain("settlement-vote", 1, 1 * _KIB)
 
 DOMAINS: tuple[Domain, ...] = (
     ABSENCE,
+    ACCUSATION,
     ADVERT,
     CONTRIBUTION,
     EPOCH_CLOSE,

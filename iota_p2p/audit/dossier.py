@@ -16,6 +16,7 @@ from iota_p2p_crypto.identity import PeerId
 from iota_p2p_crypto.tree_head import TreeHead
 from iota_p2p_protocols.message import SignedMessage, open_signed
 from iota_p2p_protocols.scoring.combination import ScoringRules
+from iota_p2p_protocols.scoring.conviction import Conviction, open_proof
 from iota_p2p_protocols.scoring.election import Registration
 from iota_p2p_protocols.scoring.equivocation import Equivocation, open_equivocation_proof
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceList
@@ -27,6 +28,7 @@ from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 RULES_KIND = "scoring-rules"
 LIST_KIND = "evidence-list"
 EQUIVOCATION_KIND = "equivocation"
+MERGE_FAULT_KIND = "merge-fault"
 
 
 @dataclass(slots=True)
@@ -43,6 +45,7 @@ class Dossier:
         results: by epoch.
         heads: each validator's, shortest first.
         equivocations: proofs that were kept.
+        convictions: what proofs of any kind come to, by their digest.
         failures: what could not be opened or lay in the wrong place.
     """
 
@@ -56,6 +59,7 @@ class Dossier:
     results: dict[int, list[Verified[EpochResult]]] = field(default_factory=lambda: defaultdict(list))
     heads: dict[PeerId, list[Verified[TreeHead]]] = field(default_factory=lambda: defaultdict(list))
     equivocations: list[Equivocation] = field(default_factory=list)
+    convictions: dict[Digest, Conviction] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
     def record_by_digest(self) -> dict[Digest, Verified[ScoreRecord]]:
@@ -73,6 +77,7 @@ class Dossier:
             "evidence commitments": len(self.commitments),
             "loss records": len(self.loss_records),
             "equivocation proofs": len(self.equivocations),
+            "merge fault proofs": len(self.convictions) - sum(one.epoch is not None for one in self.equivocations),
         }
 
 
@@ -95,7 +100,8 @@ def open_dossier(archive: Archive, run_id: bytes | None = None) -> Dossier:
     dossier.rules = {rules.digest(): rules for rules in opened.rules}
     dossier.lists = {one.commitment: one for one in opened.lists}
     dossier.loss_records = opened.loss_records
-    dossier.equivocations = opened.equivocations
+    dossier.equivocations = [one for one in opened.equivocations if one.run_id == dossier.run_id]
+    dossier.convictions = {name: one for name, one in opened.convictions.items() if one.run_id == dossier.run_id}
     for message in opened.messages:
         if message.payload.run_id == dossier.run_id:
             _sort_in(dossier, message)
@@ -144,6 +150,7 @@ class _Opened:
     lists: list[EvidenceList] = field(default_factory=list)
     loss_records: dict[Digest, bytes] = field(default_factory=dict)
     equivocations: list[Equivocation] = field(default_factory=list)
+    convictions: dict[Digest, Conviction] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
     def take(self, fact: Fact) -> None:
@@ -167,7 +174,19 @@ class _Opened:
         elif fact.kind == LIST_KIND:
             self.lists.append(EvidenceList.from_fields(canonical.decode(fact.envelope)))
         elif fact.kind == EQUIVOCATION_KIND:
-            self.equivocations.append(open_equivocation_proof(fact.envelope))
+            found = open_equivocation_proof(fact.envelope)
+            self.equivocations.append(found)
+            if found.epoch is not None:
+                self._convict(fact)
+        elif fact.kind == MERGE_FAULT_KIND:
+            self._convict(fact)
+
+    def _convict(self, fact: Fact) -> None:
+        proved = open_proof(fact.envelope)
+        self.convictions[digest(fact.envelope)] = proved
+        if (fact.signer, fact.epoch) != (proved.charge.guilty, proved.epoch):
+            reason = f"expected a proof against {fact.signer} in epoch {fact.epoch}, got one of a {proved.charge}"
+            self.failures.append(Failure(Check.PLACE, subject_of(fact), "fact-place", reason))
 
     def _place(self, fact: Fact, message: Verified[Any], epoch: int | None) -> None:
         """Check that a fact was kept for what it is. An empty signer means our own log, or a file by itself."""

@@ -51,11 +51,13 @@ class EpochExplanation:
         epoch: which.
         opinions: of each validator that scored it.
         certified: score and share of the result; None without one.
+        proofs: what is proved against it, each with how many of the validators' records count it.
     """
 
     epoch: int
     opinions: tuple[Opinion, ...]
     certified: tuple[int, int] | None
+    proofs: tuple[tuple[str, int], ...] = ()
 
 
 def explain(dossier: Dossier, peer_id: PeerId, epoch: int | None = None) -> list[EpochExplanation]:
@@ -66,8 +68,18 @@ def explain(dossier: Dossier, peer_id: PeerId, epoch: int | None = None) -> list
         certified = _certified(dossier, peer_id, one)
         opinions = _opinions(dossier, peer_id, one, certified)
         if opinions:
-            found.append(EpochExplanation(one, opinions, certified))
+            found.append(EpochExplanation(one, opinions, certified, _proofs(dossier, peer_id, one)))
     return found
+
+
+def _proofs(dossier: Dossier, peer_id: PeerId, epoch: int) -> tuple[tuple[str, int], ...]:
+    """Return what is proved against a peer in an epoch, and how many records name that proof."""
+    records = [one for every in dossier.records.values() for one in every if one.payload.epoch == epoch]
+    return tuple(
+        (f"{proved.charge}: {proved.reason}", sum(name in record.payload.proofs for record in records))
+        for name, proved in sorted(dossier.convictions.items())
+        if (proved.charge.guilty, proved.epoch) == (peer_id, epoch)
+    )
 
 
 def _certified(dossier: Dossier, peer_id: PeerId, epoch: int) -> tuple[int, int] | None:

@@ -1,10 +1,11 @@
 """`audit recompute`: what the evidence bears out of every score record, computed again from nothing but the evidence.
 
 Work, records, harm with its interval, the mean loss and what was withheld follow from loss records to the last digit,
-on any machine. Presence, synchronisation and replays are what the validator saw and did; they are taken from its
-record, signed as they are, and its score is computed from both.
+on any machine; faults, from the proofs that a record names. Presence, synchronisation and replays are what the
+validator saw and did; they are taken from its record, signed as they are, and its score is computed from both.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,7 @@ def recompute(dossier: Dossier) -> Recomputation:
             failures.append(Failure(check, subject_of(record), error.rule, str(error), record.signer))
             continue
         failures += compare(record, evidence, rules)
+        failures += compare_faults(record, dossier)
         num_records, num_losses = num_records + 1, num_losses + len(evidence.records)
     return Recomputation(num_records, num_losses, failures)
 
@@ -115,6 +117,27 @@ def compare(record: Verified[ScoreRecord], evidence: JoinedEvidence, rules: Scor
     left_out = [peer_id for peer_id in parts if peer_id != record.signer]
     failures += [_wrong(record, f"row of {peer_id}", "one", "none") for peer_id in left_out]
     return failures
+
+
+def compare_faults(record: Verified[ScoreRecord], dossier: Dossier) -> list[Failure]:
+    """Return where a record counts other faults than the proofs that it names show.
+
+    A proof that it does not name may have been found too late for it, so that is no failure: `audit explain` shows
+    those, and a validator that leaves them out on purpose does not move the median.
+    """
+    named = [Digest(name) for name in record.payload.proofs]
+    proved = [dossier.convictions[name] for name in named if name in dossier.convictions]
+    missing = len(named) - len(proved)
+    if missing:
+        reason = f"expected {len(named)} proofs of faults, got {missing} fewer"
+        return [Failure(Check.MISSING, subject_of(record), "proof-missing", reason, record.signer)]
+    charges = {one.charge for one in proved if one.epoch == record.payload.epoch}
+    counts = Counter(charge.guilty for charge in charges)
+    return [
+        _wrong(record, f"number of faults of {row.peer_id}", counts[PeerId(row.peer_id)], row.findings.faults)
+        for row in record.payload.rows
+        if counts[PeerId(row.peer_id)] != row.findings.faults
+    ]
 
 
 def _fields(row: ScoreRow, expected: Attribution, shown_ppm: int) -> Sequence[tuple[str, int, int]]:

@@ -100,6 +100,8 @@ def explain_command(
     for one in found:
         certified = "no certified result" if one.certified is None else _paid(*one.certified)
         typer.echo(f"\nepoch {one.epoch}: {certified}")
+        for proof, num_records in one.proofs:
+            typer.echo(f"  proved: {proof} (in {num_records} records)")
         for opinion in one.opinions:
             agreed = {None: "", True: "  agrees with the result", False: "  differs from the result"}[opinion.agrees]
             first, *rest = lines_of(opinion, rules)
@@ -214,4 +216,4 @@ def _explained(one: "EpochExplanation") -> dict[str, Any]:
         {**asdict(opinion), "findings": opinion.findings.model_dump(), "score": opinion.score.model_dump()}
         for opinion in one.opinions
     ]
-    return {"epoch": one.epoch, "certified": one.certified, "opinions": opinions}
+    return {"epoch": one.epoch, "certified": one.certified, "proofs": one.proofs, "opinions": opinions}

@@ -16,9 +16,15 @@ from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.ids import COMMITMENTS, REGISTRATIONS, RESULTS, SCORES, WORK, TopicSpec
+from iota_p2p_protocols.ids import COMMITMENTS, FAULTS, REGISTRATIONS, RESULTS, SCORES, WORK, TopicSpec
 from iota_p2p_protocols.message import open_gossip
-from iota_p2p_protocols.scoring.announcements import KEPT_EPOCHS, validate_of_epoch, validate_result
+from iota_p2p_protocols.scoring.accusation import Accusation
+from iota_p2p_protocols.scoring.announcements import (
+    KEPT_EPOCHS,
+    validate_accusation,
+    validate_of_epoch,
+    validate_result,
+)
 from iota_p2p_protocols.scoring.election import MAX_CANDIDATES, Registration
 from iota_p2p_protocols.scoring.equivocation import make_equivocation_proof
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, Role
@@ -54,14 +60,16 @@ class Bulletin:
         member: who we are and how we reach others.
         share: whose epoch it is.
         on_fact: told of everything new, for the ledger.
-        on_equivocation: told who signed two things, with the proof.
+        on_equivocation: told of proofs that somebody signed two things.
+        on_accusation: told of what others say they have proofs of.
         registrations: per peer, oldest first.
     """
 
     member: Member
     share: WorkShare
     on_fact: Callable[[Fact], None] = lambda _: None
-    on_equivocation: Callable[[PeerId, int, bytes], None] = lambda _peer, _epoch, _proof: None
+    on_equivocation: Callable[[bytes], None] = lambda _: None
+    on_accusation: Callable[[Verified[Accusation]], None] = lambda _: None
     registrations: dict[PeerId, list[Verified[Registration]]] = field(default_factory=dict)
     _said: dict[int, Said] = field(default_factory=dict)
 
@@ -72,6 +80,7 @@ class Bulletin:
             nursery.start_soon(self._listen, COMMITMENTS, partial(of, kind=EvidenceCommitment), self.take_commitment)
             nursery.start_soon(self._listen, SCORES, partial(of, kind=ScoreRecord), self.take_record)
             nursery.start_soon(self._listen, WORK, partial(of, kind=WorkCommitment), self.take_work)
+            nursery.start_soon(self._listen, FAULTS, self._accusation, self.take_accusation)
             nursery.start_soon(self._listen, REGISTRATIONS, self._registration, self.take_registration)
             nursery.start_soon(self._listen, RESULTS, self._result, self.take_votes)
 
@@ -130,8 +139,7 @@ class Bulletin:
             known[one.signer] = one
             self._keep(one.payload.epoch, one)
         elif first is not None and first.payload_bytes != one.payload_bytes:
-            proof = make_equivocation_proof(first.envelope_bytes, one.envelope_bytes)
-            self.on_equivocation(one.signer, one.payload.epoch, proof)
+            self.on_equivocation(make_equivocation_proof(first.envelope_bytes, one.envelope_bytes))
 
     def take_votes(self, one: Verified[EpochResult]) -> None:
         """Remember who votes for which result."""
@@ -146,6 +154,10 @@ class Bulletin:
         if key not in known and len(known) < MAX_SPEAKERS:
             known[key] = one
             self._keep(one.payload.epoch, one)
+
+    def take_accusation(self, one: Verified[Accusation]) -> None:
+        """Pass on that somebody has a proof."""
+        self.on_accusation(one)
 
     def _keep(
         self,
@@ -162,6 +174,10 @@ class Bulletin:
     def _of_epoch(self, data: bytes, author: PeerId, kind: type[Any]) -> Verified[Any]:
         run_id, now_s, epoch = self.share.terms.run_id, self.member.clock(), self.share.epoch
         return validate_of_epoch(data, author, kind, run_id=run_id, epoch=epoch, now_s=now_s, opener=open_recent)
+
+    def _accusation(self, data: bytes, author: PeerId) -> Verified[Accusation]:
+        known = self.member.view.known()
+        return validate_accusation(self._of_epoch(data, author, Accusation), known)
 
     def _registration(self, data: bytes, author: PeerId) -> Verified[Registration]:
         run_id, now_s = self.share.terms.run_id, self.member.clock()

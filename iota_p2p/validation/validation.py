@@ -7,26 +7,25 @@ from functools import partial
 
 import trio
 
-from iota_p2p.audit.dossier import EQUIVOCATION_KIND, RULES_KIND
+from iota_p2p.audit.dossier import RULES_KIND
 from iota_p2p.ledger.ledger import Fact, Ledger
 from iota_p2p.peer import Peer
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p.validation.attendance import Attendance
 from iota_p2p.validation.bulletin import Bulletin
+from iota_p2p.validation.docket import Docket
 from iota_p2p.validation.evidence_exchange import serve_evidence
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
+from iota_p2p.validation.proof_exchange import serve_proofs
 from iota_p2p.validation.replay_exchange import serve_replay
 from iota_p2p.validation.seed_book import SeedBook
 from iota_p2p.validation.validator import Validator
 from iota_p2p.validation.work_keeper import WorkKeeper
-from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.scoring.combination import ScoringRules
 
 # Facts are written together: a commit takes milliseconds whatever its size, and what a kill takes comes again by
 # gossip or is only missing from the archive; what we sign ourselves is written at once.
 WRITE_EVERY_S = 1.0
-# What the ledger calls a proof of what somebody did in a merge; `iota-p2p inspect` reads its bytes.
-MERGE_FAULT_KIND = "merge-fault"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,22 +58,12 @@ class Validation:
     validator: Validator
     share: WorkShare
     ledger: Ledger
+    docket: Docket
     _facts: list[Fact] = field(default_factory=list)
-    _faults: dict[int, dict[PeerId, int]] = field(default_factory=dict)
 
     def keep(self, fact: Fact) -> None:
         """Take a fact for the ledger."""
         self._facts.append(fact)
-
-    def accuse(self, peer_id: PeerId, epoch: int, proof: bytes, *, kind: str) -> None:
-        """Take a proof against a peer: it counts in the epoch it is about, and in the ledger for ever."""
-        faults = self._faults.setdefault(epoch, {})
-        faults[peer_id] = faults.get(peer_id, 0) + 1
-        self.keep(Fact(kind, epoch, peer_id, proof))
-
-    def faults_of(self, epoch: int) -> dict[PeerId, int]:
-        """Return how many proofs there are against whom in an epoch."""
-        return self._faults.get(epoch, {})
 
     async def keep_writing(self) -> None:
         """Write what was kept, now and then, until cancelled."""
@@ -84,9 +73,9 @@ class Validation:
 
     async def write(self) -> None:
         """Write what was kept."""
-        facts: Sequence[Fact] = self._facts
+        facts: Sequence[Fact] = tuple(self._facts)
         if facts:
-            self._facts = []
+            self._facts.clear()
             await self.share.lane.beside(partial(self.ledger.add, facts))
 
 
@@ -98,11 +87,14 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     worked = WorkKeeper(peer.identity, share.terms.run_id)
     bulletin = Bulletin(member, share)
     attendance = Attendance(member, share)
+    facts: list[Fact] = []
+    docket = Docket(bulletin, facts.append)
     validator = Validator(
         bulletin,
         keeper,
         worked,
         attendance,
+        docket,
         config.ledger,
         config.rules,
         SeedBook(share.terms.run_id, from_start=config.from_start),
@@ -111,16 +103,16 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
         software=config.software,
         num_replays=config.num_replays,
     )
-    validation = Validation(validator, share, config.ledger)
+    validation = Validation(validator, share, config.ledger, docket, facts)
     bulletin.on_fact = validation.keep
-    bulletin.on_equivocation = partial(validation.accuse, kind=EQUIVOCATION_KIND)
-    validator.faults_of = validation.faults_of
+    bulletin.on_equivocation = docket.file
     share.witness, share.work_begun, share.work_closed = keeper.take, worked.begun, worked.closed
     validation.keep(Fact(RULES_KIND, 0, peer.identity.peer_id, config.rules.to_bytes()))
     await serve_evidence(peer.network.streams, keeper)
+    await serve_proofs(peer.network.streams, docket.proof_of)
     await serve_replay(peer.network.streams, worked, share.payloads)
     async with trio.open_nursery() as nursery:
-        for task in (bulletin.run, attendance.run, validator.run, validation.keep_writing):
+        for task in (bulletin.run, docket.run, attendance.run, validator.run, validation.keep_writing):
             nursery.start_soon(task)
         try:
             yield validation

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from math import floor
 from typing import Any
 
@@ -22,6 +23,7 @@ from iota_p2p.ledger.ledger import Fact, Ledger
 from iota_p2p.validation.attendance import Attendance
 from iota_p2p.validation.ballot import Ballot
 from iota_p2p.validation.bulletin import Bulletin
+from iota_p2p.validation.docket import Docket
 from iota_p2p.validation.evidence_gathering import EvidenceGathering, Gathered
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
 from iota_p2p.validation.replayer import Replayer
@@ -30,7 +32,7 @@ from iota_p2p.validation.work_keeper import WorkKeeper
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.ids import COMMITMENTS, REGISTRATIONS, RESULTS, SCORES, WORK
 from iota_p2p_protocols.message import open_signed, seal_message
-from iota_p2p_protocols.scoring.assembly import Observation, score_rows
+from iota_p2p_protocols.scoring.assembly import Observation, score_rows, with_faults
 from iota_p2p_protocols.scoring.attribution import mean_loss_micronats
 from iota_p2p_protocols.scoring.combination import ScoringRules
 from iota_p2p_protocols.scoring.election import ElectionProof, Registration, elect, electorate
@@ -38,7 +40,7 @@ from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerm
 from iota_p2p_protocols.scoring.replay_draw import Pair, draw_replays, pairs_in
 from iota_p2p_protocols.scoring.replay_verdict import Verdict, worse
 from iota_p2p_protocols.scoring.result import CertifiedResult
-from iota_p2p_protocols.scoring.score_record import GENESIS, ScoreRecord
+from iota_p2p_protocols.scoring.score_record import GENESIS, MAX_PROOFS, ScoreRecord
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 
 LOOK_EVERY_S = 0.1
@@ -67,13 +69,13 @@ class Validator:
         keeper: our evidence.
         worked: what we did on our stages.
         attendance: who was there.
+        docket: what is proved against whom.
         ledger: what we may sign only once.
         rules: the run's.
         seeds: the chain of seeds.
         step_s: between two steps, in seconds; long enough for everybody to have turned over and for gossip to arrive.
         stake: what we register with; 0 does not validate.
         software: name and version, for records.
-        faults_of: proofs against peers in an epoch.
         num_replays: stages of peers that are replayed after each epoch.
         on_replay: told of the epoch, the pair and the verdict.
         on_record, on_result: told of what we signed and what was agreed.
@@ -83,6 +85,7 @@ class Validator:
     keeper: EvidenceKeeper
     worked: WorkKeeper
     attendance: Attendance
+    docket: Docket
     ledger: Ledger
     rules: ScoringRules
     seeds: SeedBook
@@ -91,7 +94,6 @@ class Validator:
     software: str
     num_replays: int = 0
     on_replay: Callable[[int, Pair, Verdict], None] = lambda _epoch, _pair, _verdict: None
-    faults_of: Callable[[int], dict[PeerId, int]] = lambda _: {}
     on_record: Callable[[ScoreRecord], None] = lambda _: None
     on_result: Callable[[CertifiedResult], None] = lambda _: None
     _prepared: dict[int, Prepared] = field(default_factory=dict)
@@ -165,16 +167,18 @@ class Validator:
     def _sign(self, epoch: int, prepared: Prepared) -> bytes:
         log = self.ledger.own_log(ScoreRecord.domain.name)
         identity, joined = self.bulletin.member.identity, prepared.gathered.joined
+        proved = dict(islice(self.docket.convictions(epoch).items(), MAX_PROOFS))
         record = ScoreRecord(
             **self._common(epoch, LIFETIME_S),
             position=len(log),
             previous=open_signed(log[-1].envelope, ScoreRecord).digest if log else GENESIS,
             election=prepared.election,
             evidence=prepared.gathered.commitments,
+            proofs=tuple(sorted(proved.values())),
             rules=self.rules.digest(),
             software=self.software,
             mean_loss_micronats=mean_loss_micronats(joined),
-            rows=score_rows(joined, prepared.seen, self.rules, identity.peer_id),
+            rows=score_rows(joined, with_faults(prepared.seen, proved), self.rules, identity.peer_id),
         )
         return seal_message(record, identity)
 
@@ -232,12 +236,9 @@ class Validator:
             self.on_replay(closed, pair, verdict)
 
     def _observations(self, epoch: int, gathered: Gathered) -> dict[PeerId, Observation]:
-        presence, faults = self.attendance.presence_ppm(epoch), self.faults_of(epoch)
+        presence = self.attendance.presence_ppm(epoch)
         worked = {peer_id for one in gathered.joined.records for peer_id in one.pathway}
-        return {
-            peer_id: Observation(faults=faults.get(peer_id, 0), presence_ppm=presence.get(peer_id, 0))
-            for peer_id in worked | faults.keys()
-        }
+        return {peer_id: Observation(presence_ppm=presence.get(peer_id, 0)) for peer_id in worked}
 
     def _common(self, epoch: int, lifetime_s: int) -> dict[str, Any]:
         now_s = self.bulletin.member.clock()

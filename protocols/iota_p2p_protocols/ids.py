@@ -96,6 +96,9 @@ EVIDENCE = ProtocolSpec(id="/iota-p2p/evidence/1", max_header_bytes=1 * _KIB, ma
 # long as an activation.
 REPLAY = ProtocolSpec(id="/iota-p2p/replay/1", max_header_bytes=16 * _KIB, max_payload_bytes=64 * 1024 * _KIB + 4)
 
+# The proof behind an accusation, whole: a merge's, with a block of each of 64 members, has 4.4 MiB (`fault_file`).
+PROOF = ProtocolSpec(id="/iota-p2p/proof/1", max_header_bytes=1 * _KIB, max_payload_bytes=4424 * _KIB)
+
 PROTOCOLS: tuple[ProtocolSpec, ...] = (
     ACTIVATION,
     CUSTODY,
@@ -104,6 +107,7 @@ PROTOCOLS: tuple[ProtocolSpec, ...] = (
     HELLO,
     INFERENCE,
     MERGE,
+    PROOF,
     REPLAY,
     RUN_SPEC,
     SHARD,
@@ -132,6 +136,8 @@ REGISTRATIONS = TopicSpec(name="registrations", version=1, max_bytes=1 * _KIB, m
 COMMITMENTS = TopicSpec(name="commitments", version=1, max_bytes=1 * _KIB, messages_per_minute=60, burst=16)
 # One for each stage that a peer held and for each epoch, as contributions.
 WORK = TopicSpec(name="work", version=1, max_bytes=1 * _KIB, messages_per_minute=128, burst=128)
+# One for each proof that a peer found, of which an honest network has none and a bad merge some dozens.
+FAULTS = TopicSpec(name="faults", version=1, max_bytes=1 * _KIB, messages_per_minute=64, burst=64)
 # One an epoch; GossipSub carries a record of 1,000 peers.
 SCORES = TopicSpec(name="scores", version=1, max_bytes=264 * _KIB, messages_per_minute=30, burst=8)
 # A vote and a certified result an epoch.
@@ -143,6 +149,7 @@ TOPICS: tuple[TopicSpec, ...] = (
     COMMITMENTS,
     CONTRIBUTIONS,
     EPOCHS,
+    FAULTS,
     MERGES,
     PROGRESS,
     REGISTRATIONS,

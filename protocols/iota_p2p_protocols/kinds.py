@@ -15,6 +15,7 @@ from iota_p2p_protocols.message import Message
 from iota_p2p_protocols.progress import Progress
 from iota_p2p_protocols.receipt import Receipt
 from iota_p2p_protocols.refusal import Refusal
+from iota_p2p_protocols.scoring.accusation import Accusation
 from iota_p2p_protocols.scoring.election import Registration
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment
 from iota_p2p_protocols.scoring.result import EpochResult
@@ -28,6 +29,7 @@ KIND_BY_DOMAIN: Mapping[Domain, type[Message]] = {
     kind.domain: kind
     for kind in (
         Absence,
+        Accusation,
         Advert,
         Contribution,
         EpochClose,

@@ -121,6 +121,7 @@ def _score(
         previous=before[-1].digest if before else GENESIS,
         election=election,
         evidence=tuple(names),
+        proofs=(),
         rules=RULES.digest(),
         software="iota-p2p test",
         mean_loss_micronats=mean_loss_micronats(evidence),

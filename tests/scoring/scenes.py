@@ -141,6 +141,7 @@ def score_record(
         "previous": GENESIS if before is None else before.digest,
         "election": election(validator),
         "evidence": (),
+        "proofs": (),
         "rules": RULES.digest(),
         "software": "iota-p2p test",
         "mean_loss_micronats": 4_500_000,

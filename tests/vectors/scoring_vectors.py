@@ -3,11 +3,16 @@
 from typing import Any
 
 from iota_p2p_crypto import canonical, vrf
-from iota_p2p_crypto.domains import RESULT, SCORE, WORK
+from iota_p2p_crypto.digest import digest
+from iota_p2p_crypto.domains import ACCUSATION, RESULT, SCORE, WORK
 from iota_p2p_crypto.envelope import seal
 from iota_p2p_crypto.identity import Identity, PeerId
+from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
+from iota_p2p_protocols.butterfly.report_fault import make_report_fault
 from iota_p2p_protocols.message import open_signed, seal_message
+from iota_p2p_protocols.scoring.accusation import Accusation, check_accusation
 from iota_p2p_protocols.scoring.combination import Findings, ScoringRules, combine
+from iota_p2p_protocols.scoring.conviction import open_proof
 from iota_p2p_protocols.scoring.election import ElectionProof, Electorate, verify_election
 from iota_p2p_protocols.scoring.equivocation import open_equivocation_proof
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms, open_evidence
@@ -15,6 +20,7 @@ from iota_p2p_protocols.scoring.result import EpochResult, check_result, make_re
 from iota_p2p_protocols.scoring.score_record import ScoreRecord, check_record
 from iota_p2p_protocols.scoring.seed_chain import genesis_seed, next_seed
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
+from tests.butterfly.reports import TRUTH, report, signed
 from tests.scoring import scenes
 from tests.scoring.scenes import EPOCH, RULES, RUN, SEED, STAGES, VALIDATORS, findings, score_record
 from tests.vectors.vector_files import Case, Document, accepted_or_error, verdict
@@ -67,6 +73,11 @@ def documents() -> dict[str, Document]:
             "fields": "proof: hex; guilty: peer id, or error",
             "cases": _equivocations(),
         },
+        "accusations": {
+            "provenance": OURS + SETTING,
+            "fields": "accusation: envelope in hex; proof: hex; guilty, kind, stage, epoch: what it comes to, or error",
+            "cases": _accusations(),
+        },
     }
 
 
@@ -81,6 +92,7 @@ def run(file: str, case: Case) -> None:
         "score_records": _run_record,
         "results": _run_result,
         "equivocations": _run_equivocation,
+        "accusations": _run_accusation,
     }[file](case)
 
 
@@ -330,3 +342,47 @@ def _run_equivocation(case: Case) -> None:
     assert verdict(lambda: open_equivocation_proof(proof)) == accepted_or_error(case)
     if "guilty" in case:
         assert open_equivocation_proof(proof).guilty == case["guilty"]
+
+
+def _accusations() -> list[Case]:
+    """A merge's fault costs the epoch it is about, two records of epoch 5 cost epoch 6."""
+    one, other = (score_record(VALIDATORS[0], {PEERS[0]: findings(work)}).envelope_bytes for work in (1, 2))
+    first, second = sorted((one, other))
+    twice = canonical.encode({"first": first, "second": second})
+    said = [signed(report((ShardClaim(shard=0, digest=name),)), VALIDATORS[1]) for name in (TRUTH, digest(b"a lie"))]
+    fault = make_report_fault(said[0], said[1])
+
+    def case(name: str, proof: bytes, guilty: Identity, kind: str, **changes: Any) -> Case:
+        proved = {"accused": guilty.peer_id, "kind": kind, "stage": 1, "epoch": 7}
+        if proof is twice:
+            proved |= {"stage": 0, "epoch": EPOCH + 1}
+        fields: dict[str, Any] = {
+            "run_id": open_proof(proof).run_id,
+            "sequence": 1,
+            "issued_s": scenes.NOW_S,
+            "expires_s": scenes.NOW_S + 3600,
+            "proof": digest(proof),
+            **proved,
+        }
+        error = {"error": changes.pop("error")} if changes else {}
+        envelope = seal(ACCUSATION, {**fields, **changes}, [VALIDATORS[2]])
+        return {"name": name, "accusation": envelope.hex(), "proof": proof.hex(), **proved, **error}
+
+    return [
+        case("two reports of a member", fault, VALIDATORS[1], "report"),
+        case("two records of a validator", twice, VALIDATORS[0], "score"),
+        case("of somebody else", fault, VALIDATORS[1], "report", accused=PEERS[0], error="accusation-false"),
+        case("in another epoch", twice, VALIDATORS[0], "score", epoch=EPOCH, error="accusation-false"),
+        case("of nobody", fault, VALIDATORS[1], "report", accused="", error="message-field"),
+    ]
+
+
+def _run_accusation(case: Case) -> None:
+    def check() -> None:
+        accusation = open_signed(bytes.fromhex(case["accusation"]), Accusation)
+        assert accusation.payload.proof == digest(bytes.fromhex(case["proof"]))
+        proved = open_proof(bytes.fromhex(case["proof"]))
+        assert (*proved.charge, proved.epoch) == (case["accused"], case["kind"], case["stage"], case["epoch"])
+        check_accusation(accusation, proved)
+
+    assert verdict(check) == accepted_or_error(case)

@@ -4,12 +4,14 @@ Every one of these is signed, current and by its author; what else they must be 
 and electorate are known.
 """
 
+from collections.abc import Container
 from typing import TypeVar
 
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.errors import IgnoreError, RejectError, RemoteProtocolError, StaleError
 from iota_p2p_protocols.message import Opener, open_gossip, open_message, open_signed
+from iota_p2p_protocols.scoring.accusation import Accusation
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment
 from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
@@ -18,7 +20,7 @@ from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 # Epochs back that are still being talked about: work is done, scored, revealed and paid out in four.
 KEPT_EPOCHS = 4
 
-Scored = TypeVar("Scored", EvidenceCommitment, ScoreRecord, WorkCommitment)
+Scored = TypeVar("Scored", Accusation, EvidenceCommitment, ScoreRecord, WorkCommitment)
 
 
 def validate_of_epoch(
@@ -40,6 +42,18 @@ def validate_of_epoch(
     verified = open_gossip(data, author, kind, run_id=run_id, now_s=now_s, opener=opener)
     check_epoch(verified, epoch)
     return verified
+
+
+def validate_accusation(accusation: Verified[Accusation], known: Container[PeerId]) -> Verified[Accusation]:
+    """Check an accusation that is one of `validate_of_epoch`; `known` are the peers of our view.
+
+    Raises:
+        IgnoreError: if it is against a stranger: anybody may make a key that proves itself guilty, and many of them.
+    """
+    # [IGNORE] it is against a peer of this network
+    if accusation.payload.accused not in known:
+        raise IgnoreError("accusation-stranger", f"expected a known peer, got {accusation.payload.accused}")
+    return accusation
 
 
 def validate_result(

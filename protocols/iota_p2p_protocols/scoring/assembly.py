@@ -1,11 +1,13 @@
 """A validator's table: what the evidence says of every peer, joined with what the validator saw of it itself."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from iota_p2p_crypto.identity import PeerId, peer_id_to_bytes
 from iota_p2p_protocols.scoring.attribution import Attribution, attribute, mean_loss_micronats
 from iota_p2p_protocols.scoring.combination import Findings, Replay, ScoringRules, combine
+from iota_p2p_protocols.scoring.conviction import Charge
 from iota_p2p_protocols.scoring.evidence import JoinedEvidence
 from iota_p2p_protocols.scoring.fast_checks import PPM
 from iota_p2p_protocols.scoring.score_record import MAX_ROWS, ScoreRow
@@ -17,7 +19,7 @@ class Observation:
 
     Attributes:
         replay: what replaying its work showed.
-        faults: proofs against it.
+        faults: what is proved against it, each charge once.
         presence_ppm, synchronisation_ppm: see `fast_checks`.
     """
 
@@ -25,6 +27,13 @@ class Observation:
     faults: int = 0
     presence_ppm: int = PPM
     synchronisation_ppm: int = PPM
+
+
+def with_faults(seen: Mapping[PeerId, Observation], proved: Iterable[Charge]) -> dict[PeerId, Observation]:
+    """Return what a validator saw, and with it what is proved: each charge counts once."""
+    counts = Counter(charge.guilty for charge in proved)
+    guilty = {peer_id: replace(seen.get(peer_id, Observation()), faults=count) for peer_id, count in counts.items()}
+    return {**seen, **guilty}
 
 
 def score_rows(

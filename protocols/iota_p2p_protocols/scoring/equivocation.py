@@ -28,12 +28,16 @@ class Equivocation:
         guilty: who signed both.
         kind: of what, as the domain is called.
         about: what both are about, for people.
+        run_id: in which run.
+        epoch: whose records or votes they are; None for tree heads, which have none.
         proof: its bytes.
     """
 
     guilty: PeerId
     kind: str
     about: str
+    run_id: bytes
+    epoch: int | None
     proof: bytes
 
 
@@ -75,7 +79,8 @@ def _of_records(one: Verified[ScoreRecord], other: Verified[ScoreRecord], data: 
     # [equivocation-records] one validator, one run, one epoch, two payloads
     if keys[0] != keys[1] or one.payload_bytes == other.payload_bytes:
         raise InvalidProofError("equivocation-records", "expected two records of one validator and epoch, got others")
-    return Equivocation(one.signer, SCORE.name, f"epoch {one.payload.epoch}", data)
+    said = one.payload
+    return Equivocation(one.signer, SCORE.name, f"epoch {said.epoch}", said.run_id, said.epoch, data)
 
 
 def _of_heads(one: Verified[TreeHead], other: Verified[TreeHead], data: bytes) -> Equivocation:
@@ -85,4 +90,4 @@ def _of_heads(one: Verified[TreeHead], other: Verified[TreeHead], data: bytes) -
     # [equivocation-heads] one log, one size, two roots, both signed by the log's owner
     if not same or not signed or first.root == second.root:
         raise InvalidProofError("equivocation-heads", "expected two heads of one log and size, got others")
-    return Equivocation(first.log_id, TREE_HEAD.name, f"size {first.size}", data)
+    return Equivocation(first.log_id, TREE_HEAD.name, f"size {first.size}", first.run_id, None, data)

@@ -20,6 +20,7 @@ from iota_p2p_protocols.scoring.combination import Findings, Score, ScoringRules
 from iota_p2p_protocols.scoring.election import ElectionProof
 
 MAX_ROWS = 1000  # peers of one run; a row has up to 170 bytes
+MAX_PROOFS = 256  # faults that one record names; 34 bytes each
 MAX_EVIDENCE = 512  # holders of evidence that one validator looks at
 GENESIS = bytes(32)  # what a validator's first record names as the one before
 
@@ -61,6 +62,7 @@ class ScoreRecord(SignedMessage):
         previous: digest of the record before; zeros for the first.
         election: why it may.
         evidence: digests of the evidence commitments it rests on, ascending.
+        proofs: digests of the proofs of faults that its rows count, ascending.
         rules: digest of the scoring rules.
         software: name and version of what computed it.
         mean_loss_micronats: of the records in evidence.
@@ -75,6 +77,7 @@ class ScoreRecord(SignedMessage):
     previous: DigestField
     election: ElectionProof
     evidence: Annotated[tuple[DigestField, ...], Field(max_length=MAX_EVIDENCE)]
+    proofs: Annotated[tuple[DigestField, ...], Field(max_length=MAX_PROOFS)]
     rules: DigestField
     software: Annotated[str, Field(max_length=64)]
     mean_loss_micronats: Count
@@ -96,8 +99,8 @@ class ScoreRecord(SignedMessage):
 
     @model_validator(mode="after")
     def _check_order(self) -> "ScoreRecord":
-        if any(low >= high for low, high in pairwise(self.evidence)):
-            raise ValueError("evidence must be distinct and ascending")
+        if any(low >= high for names in (self.evidence, self.proofs) for low, high in pairwise(names)):
+            raise ValueError("evidence and proofs must be distinct and ascending")
         ids = [peer_id_to_bytes(row.peer_id) for row in self.rows]
         if any(low >= high for low, high in pairwise(ids)):
             raise ValueError("rows must be distinct and ascending by peer")
