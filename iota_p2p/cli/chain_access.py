@@ -29,6 +29,10 @@ Confirmations = Annotated[
     int, typer.Option("--confirmations", min=0, max=128, help="Blocks to see on top before it counts.")
 ]
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Home folders, bundles, envelopes.")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", metavar="FILE", help="Read the key's passphrase from this file's first line."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -45,6 +49,14 @@ def need_extra() -> None:
     """Say what to install if the extra is not there."""
     if find_spec("web3") is None or find_spec("eth_account") is None:
         raise UserError("this verb needs the extra settlement: pip install 'iota-p2p[settlement]'")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file, or say why not."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def contract_at(rpc: str, address: str) -> "SettlementContract":

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from iota_p2p.home import default_home, key_path
-from iota_p2p.key_store import create_key, load_key, peer_id_of_key, read_key_file
-from iota_p2p.passphrase import ask_new_passphrase, ask_passphrase, read_passphrase
+from iota_p2p.key_store import create_key
+from iota_p2p.passphrase import ask_new_passphrase, is_encrypted, read_passphrase, unlock_key
 from iota_p2p_crypto.errors import UserError
 from iota_p2p_crypto.identity import public_key_of
 
@@ -65,18 +65,12 @@ def show(
       iota-p2p key show work.pem --json
     """
     path = file or key_path(None)
-    encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in read_key_file(path)
-    if encrypted:
-        peer_id_of_key(path)  # a damaged file is named before a passphrase is asked for
-        passphrase = read_passphrase(passphrase_file) if passphrase_file else ask_passphrase(path)
-        peer_id = load_key(path, passphrase).peer_id
-    else:
-        peer_id = load_key(path).peer_id
+    peer_id = unlock_key(path, passphrase_file).peer_id
     fields = {
         "path": str(path),
         "peer_id": peer_id,
         "public_key": public_key_of(peer_id).hex(),
-        "encrypted": encrypted,
+        "encrypted": is_encrypted(path),
     }
     if as_json:
         typer.echo(json.dumps(fields))
@@ -107,7 +101,7 @@ def payout(
       iota-p2p key payout --run-id 00...00 --new-account --out payout.env
       iota-p2p key payout --run-id 00...00 --account wallet.key --out payout.env
     """
-    from iota_p2p.cli.chain_access import need_extra
+    from iota_p2p.cli.chain_access import need_extra, write_file
 
     need_extra()
 
@@ -116,15 +110,12 @@ def payout(
     from iota_p2p.settlement.voting import seal_binding
 
     run = parse_run_id(run_id)
-    identity = load_key(file or key_path(None), read_passphrase(passphrase_file) if passphrase_file else None)
+    identity = unlock_key(file or key_path(None), passphrase_file)
     path = account or default_home() / accounts.FILE_NAME
     signer = accounts.create_account(path) if new_account else accounts.load_account(path)
     # Milliseconds grow from one binding to the next, whatever else is lost.
     envelope = seal_binding(identity, signer, run, int(time.time()), time.time_ns() // 1_000_000)
-    try:
-        out.write_bytes(envelope)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from error
+    write_file(out, envelope)
     fields = {"peer_id": identity.peer_id, "account": signer.address, "path": str(out)}
     if as_json:
         typer.echo(json.dumps(fields))

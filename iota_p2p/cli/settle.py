@@ -13,10 +13,12 @@ from iota_p2p.cli.chain_access import (
     Confirmations,
     Contract,
     Home,
+    PassphraseFile,
     Paths,
     Rpc,
     contract_at,
     sender,
+    write_file,
 )
 from iota_p2p.home import default_home, key_path
 from iota_p2p_crypto.errors import UserError
@@ -36,6 +38,7 @@ def settle(
     ] = None,
     home: Home = None,
     account: AccountFile = None,
+    passphrase_file: PassphraseFile = None,
     confirmations: Confirmations = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +65,8 @@ def settle(
     round_ = target.epoch_state(epoch).round
     settlement = Settlement(records.run_id, epoch, round_, bytes(tree.root), tree.total_wei)
     if vote is not None:
-        _write_vote(vote, target, settlement, home, account)
+        envelope = _signed_vote(target, settlement, home or default_home(), account, passphrase_file)
+        write_file(vote, envelope)
         typer.echo(f"vote     {vote} for root {settlement.root.hex()}, {settlement.total_wei:,} wei")
         return
     signatures = signatures_for(target.signing_address(), settlement, records.votes, recover_typed, target.seats(epoch))
@@ -79,33 +83,20 @@ def settle(
         typer.echo(f"epoch {epoch} is {by}: {len(tree.payouts)} payouts, {tree.total_wei:,} wei")
 
 
-def _write_vote(
-    path: Path, target: "SettlementContract", settlement: "Settlement", home: Path | None, account_file: Path | None
-) -> None:
-    """Sign once for an epoch and round, whatever happens in between: two different votes cost the bond."""
-    from iota_p2p.key_store import load_key
+def _signed_vote(
+    target: "SettlementContract",
+    settlement: "Settlement",
+    home: Path,
+    account_file: Path | None,
+    passphrase_file: Path | None,
+) -> bytes:
+    """Return the vote of a home's peer."""
     from iota_p2p.ledger.ledger import FILE_NAME, open_ledger
+    from iota_p2p.passphrase import unlock_key
     from iota_p2p.settlement import account as accounts
-    from iota_p2p.settlement.voting import seal_vote
-    from iota_p2p_protocols.message import open_signed
-    from iota_p2p_protocols.settlement.settlement_vote import SettlementVote
+    from iota_p2p.settlement.voting import vote_once
 
-    folder = home or default_home()
-    identity = load_key(key_path(folder))
-    account = accounts.load_account(account_file or folder / accounts.FILE_NAME)
-    address = target.signing_address()
-    with open_ledger(folder / FILE_NAME) as ledger:
-        envelope = ledger.sign_once(
-            f"settlement-vote/{address.contract.hex()}",
-            settlement.epoch << 8 | settlement.round,
-            lambda: seal_vote(identity, account, address, settlement, int(time.time())),
-        )
-    if open_signed(envelope, SettlementVote).payload.settlement != settlement:
-        raise UserError(
-            f"this validator has voted for another settlement of epoch {settlement.epoch}: a second vote "
-            "would cost its bond"
-        )
-    try:
-        path.write_bytes(envelope)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    identity = unlock_key(key_path(home), passphrase_file)
+    account = accounts.load_account(account_file or home / accounts.FILE_NAME)
+    with open_ledger(home / FILE_NAME) as ledger:
+        return vote_once(ledger, identity, account, target.signing_address(), settlement, now_s=int(time.time()))

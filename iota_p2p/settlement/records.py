@@ -70,7 +70,7 @@ def settlement_records(archive: Archive, run_id: bytes) -> SettlementRecords:
                 binding = open_binding(fact.envelope, recover_typed)
                 if binding.payload.run_id == run_id:
                     records.bindings.append(binding)
-            elif fact.kind == SETTLEMENT_VOTE.name:
+            elif fact.kind.split("/")[0] == SETTLEMENT_VOTE.name:  # in a voter's own log its contract follows
                 vote = open_signed(fact.envelope, SettlementVote)
                 if vote.payload.run_id == run_id:
                     records.votes.append(vote)

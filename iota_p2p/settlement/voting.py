@@ -3,9 +3,12 @@
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_canonical_address
 
+from iota_p2p.ledger.ledger import Ledger
 from iota_p2p.settlement.account import sign_typed
+from iota_p2p_crypto.domains import SETTLEMENT_VOTE
+from iota_p2p_crypto.errors import UserError
 from iota_p2p_crypto.identity import Identity
-from iota_p2p_protocols.message import seal_message
+from iota_p2p_protocols.message import open_signed, seal_message
 from iota_p2p_protocols.settlement.payout_binding import LIFETIME_S, PayoutBinding
 from iota_p2p_protocols.settlement.settlement_vote import SettlementVote, total_to_bytes
 from iota_p2p_protocols.settlement.typed_data import (
@@ -47,3 +50,31 @@ def seal_vote(
         signature=sign_typed(account, settlement_typed_data(address, settlement)),
     )
     return seal_message(vote, identity)
+
+
+def vote_once(
+    ledger: Ledger,
+    identity: Identity,
+    account: LocalAccount,
+    address: ContractAddress,
+    settlement: Settlement,
+    *,
+    now_s: int,
+) -> bytes:
+    """Return a validator's vote, the first it ever signed for the epoch and round: two that differ cost its bond.
+
+    Raises:
+        UserError: if that vote was for another settlement.
+        LedgerError: if it cannot be kept; then nothing was signed that anybody could see.
+    """
+    envelope = ledger.sign_once(
+        f"{SETTLEMENT_VOTE.name}/{address.contract.hex()}",
+        settlement.epoch << 8 | settlement.round,
+        lambda: seal_vote(identity, account, address, settlement, now_s),
+    )
+    if open_signed(envelope, SettlementVote).payload.settlement != settlement:
+        raise UserError(
+            f"this validator has voted for another settlement of epoch {settlement.epoch}: a second vote "
+            "would cost its bond"
+        )
+    return envelope

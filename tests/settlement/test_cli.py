@@ -29,8 +29,8 @@ SHARES = (500, 300, 199, 1)
 NUM_HOMES = 4
 
 
-def iota(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
+def iota(*words: object, typed: str = "") -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], input=typed)
 
 
 def said(*words: object) -> Any:
@@ -140,6 +140,30 @@ def test_vote__reject_a_second_one_that_differs(rpc_url: str, tmp_path: Path, mo
     assert (tmp_path / "vote").read_bytes() == first
     said("key", "payout", "--run-id", RUN_ID, "--out", tmp_path / "binding")
     assert "would cost its bond" in str(iota("settle", result, tmp_path / "binding", *at).exception)
+
+
+@pytest.mark.usefixtures("scene")
+def test_vote_and_binding__are_signed_with_an_encrypted_key(
+    rpc_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes = make_homes(tmp_path)
+    identities = [load_key(home / "identity.pem") for home in homes]
+    (homes[0] / "identity.pem").unlink()
+    identities[0] = create_key(homes[0] / "identity.pem", b"secret words")
+    result = write_result(tmp_path / "result", identities)
+    monkeypatch.setenv("IOTA_P2P_HOME", str(homes[0]))
+    (tmp_path / "passphrase").write_text("secret words\n")
+    from_file = ("--passphrase-file", tmp_path / "passphrase")
+    terms = ("--min-seats", 3, "--dispute", 0, "--withdrawal", 0)
+    contract = said("chain", "deploy", "--rpc", rpc_url, "--run-id", RUN_ID, *terms)["contract"]
+    binding = ("key", "payout", "--run-id", RUN_ID, "--out", tmp_path / "binding")
+    vote = ("settle", result, "--epoch", 0, "--rpc", rpc_url, "--contract", contract, "--vote", tmp_path / "vote")
+    for words in (binding, vote):
+        assert "wrong passphrase" in str(iota(*words, typed="other words\n").exception)
+        assert iota(*words, typed="secret words\n").exit_code == 0
+        assert iota(*words, *from_file).exit_code == 0
+    for file in ("binding", "vote"):
+        assert identities[0].peer_id in iota("inspect", tmp_path / file).stdout
 
 
 def test_export_bittensor__prints_the_u16_vector(tmp_path: Path) -> None:
