@@ -6,12 +6,13 @@ every round.
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ RUN_ID = sha256(b"the butterfly benchmark").digest()
 STAGE = 0
 HIVEMIND_PREFIX = "butterfly"
 HIVEMIND_TIMEOUT_S = 180.0
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def say(**fields: Any) -> None:
@@ -52,10 +54,25 @@ def vector_of(number: int, num_values: int) -> np.ndarray[Any, np.dtype[np.float
     return 0.01 * np.random.default_rng(number).standard_normal(num_values, dtype=np.float32)
 
 
-def cpu_s() -> float:
-    """Return the processor time of this process and of children that ended."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+def cpu_s() -> dict[str, float]:
+    """Return the processor time of this process and all below it: that of daemons, and that of the rest."""
+    fields: dict[int, tuple[str, list[str]]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            name, _, rest = path.joinpath("stat").read_text().rpartition(")")
+            fields[int(path.name)] = name, rest.split()
+    family = {os.getpid()}
+    while below := {pid for pid, (_, rest) in fields.items() if int(rest[1]) in family} - family:
+        family |= below
+    total = {"python": 0.0, "daemon": 0.0}
+    for name, rest in (fields[pid] for pid in family if pid in fields):
+        total["daemon" if "(p2pd" in name else "python"] += (int(rest[11]) + int(rest[12])) / TICKS_PER_S
+    return total
+
+
+def spent_s(since: dict[str, float]) -> dict[str, float]:
+    """Return the processor time since another moment."""
+    return {kind: round(seconds - since[kind], 2) for kind, seconds in cpu_s().items()}
 
 
 async def _beside(work: Callable[[], T], /) -> T:
@@ -76,8 +93,7 @@ class Member:
 
     means: Means
     codec: str
-    num_values: int
-    number: int
+    gradient: np.ndarray[Any, np.dtype[np.float32]]
     agreed_s = 0.0
     memory: MergeMemory = field(default_factory=MergeMemory)
     letters: Letters | None = None
@@ -92,12 +108,12 @@ class Member:
 
     async def round(self, others: set[PeerId], nursery: trio.Nursery) -> None:
         """Take part in one round and tell what came of it."""
-        gradient = vector_of(self.number, self.num_values)
-        began_s = time.perf_counter()
+        before, began_s = cpu_s(), time.perf_counter()
         self.epoch += 1
         self.letters = letters = Letters(self.means, STAGE, self.epoch, nursery)
-        committed = await _beside(lambda: commit(gradient, CODECS[self.codec], None))
+        committed = await _beside(lambda: commit(self.gradient, CODECS[self.codec], None))
         contribution = self._contribution(committed.commitment.root)
+        committed_s = time.perf_counter()
         self.memory.keep_committed(STAGE, self.epoch, contribution.digest, committed)
         alive = others | {self.means.identity.peer_id}
         encounter = Encounter(
@@ -111,24 +127,22 @@ class Member:
             meet=_Timed,
         )
         outcome = await encounter.run()
-        ended_s = time.perf_counter()
+        times = {"seconds": time.perf_counter() - began_s, "cpu_s": spent_s(before)}
         self.memory.forget_before(STAGE, self.epoch - 1)
         nursery.start_soon(_end, letters)
-        self._tell(outcome, ended_s - began_s, Member.agreed_s - began_s)
+        self._tell(outcome, **times, committed_s=committed_s, agreed_s=Member.agreed_s)
 
-    def _tell(self, outcome: Outcome | None, seconds: float, agreed_s: float) -> None:
+    def _tell(self, outcome: Outcome | None, **times: Any) -> None:
         if outcome is None:
-            say(seconds=seconds, members=0)
+            say(**times, members=0)
             return
         say(
-            seconds=seconds,
-            agreed_s=agreed_s,
+            **times,
             members=len(outcome.round_.members),
             lost=outcome.reduction.lost_shards,
             bytes=outcome.reduction.bytes_in,
             formula=bytes_formula(outcome.round_),
-            digest=sha256(outcome.reduction.gradient_W.tobytes()).hexdigest(),
-            cpu_s=cpu_s(),
+            digest=sha256(outcome.reduction.gradient_W.data).hexdigest(),
         )
 
     def _contribution(self, root: bytes) -> Any:
@@ -141,7 +155,7 @@ class Member:
             epoch=self.epoch,
             stage=STAGE,
             codec=self.codec,
-            num_values=self.num_values,
+            num_values=len(self.gradient),
             root=Digest(root),
             samples=1,
             base_digest=RUN_ID,
@@ -171,7 +185,7 @@ async def butterfly(number: int, num_values: int, codec: str) -> None:
         trio.open_nursery() as nursery,
     ):
         means = Means(identity=identity, run_id=RUN_ID, streams=streams, beside=_beside, clock=time.time)
-        member = Member(means, codec, num_values, number)
+        member = Member(means, codec, vector_of(number, num_values))
         await streams.serve(MERGE, MergeServer(member.memory, member.take).answer)
         say(address=(await host.addresses())[0], peer_id=identity.peer_id)
         others: set[PeerId] = set()
@@ -187,6 +201,7 @@ async def butterfly(number: int, num_values: int, codec: str) -> None:
                 say(ready=True)
             else:
                 await member.round(others, nursery)
+                say(ready=True)
         nursery.cancel_scope.cancel()
 
 
@@ -199,15 +214,17 @@ def gloo(number: int, num_values: int, _: str) -> None:
     say(address="", peer_id=str(number))
     told = json.loads(sys.stdin.readline())
     dist.init_process_group("gloo", init_method=told["store"], rank=number, world_size=told["count"])
+    own = torch.from_numpy(vector_of(number, num_values))
+    tensor = own.clone()
     say(ready=True)
     for _line in sys.stdin:
-        tensor = torch.from_numpy(vector_of(number, num_values))
-        began_s = time.perf_counter()
+        before, began_s = cpu_s(), time.perf_counter()
         dist.all_reduce(tensor)
         tensor /= told["count"]
-        seconds = time.perf_counter() - began_s
-        digest = sha256(tensor.numpy().tobytes()).hexdigest()
-        say(seconds=seconds, members=told["count"], digest=digest, cpu_s=cpu_s())
+        times = {"seconds": time.perf_counter() - began_s, "cpu_s": spent_s(before)}
+        say(**times, members=told["count"], digest=sha256(tensor.numpy().data).hexdigest())
+        tensor.copy_(own)
+        say(ready=True)
 
 
 def hivemind(number: int, num_values: int, codec: str) -> None:
@@ -233,10 +250,11 @@ def hivemind(number: int, num_values: int, codec: str) -> None:
     )
     say(ready=True)
     for _line in sys.stdin:
-        began_s = time.perf_counter()
+        before, began_s = cpu_s(), time.perf_counter()
         gathered = averager.step(timeout=HIVEMIND_TIMEOUT_S)
-        seconds = time.perf_counter() - began_s
-        say(seconds=seconds, members=len(gathered or ()), cpu_s=cpu_s())
+        times = {"seconds": time.perf_counter() - began_s, "cpu_s": spent_s(before)}
+        say(**times, members=len(gathered or ()))
+        say(ready=True)
     averager.shutdown()
     dht.shutdown()
 
