@@ -1,4 +1,8 @@
-"""Gathering: one copy of every shard that others reduced, checked against what its reducer signed."""
+"""Gathering: one copy of every shard that others reduced, checked against what its reducer signed.
+
+Where reducers had different inputs, the fuller claim comes first. A reducer that makes it alone may not show what it
+signed; then the other's copy is taken, by us as by everybody whom it treats likewise.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,9 +12,10 @@ from functools import partial
 import numpy as np
 import trio
 
-from iota_p2p.merge.collecting import FAILURES
+from iota_p2p.merge.collecting import FAILURES, ReducedShard
 from iota_p2p.merge.outer_step import Vector
 from iota_p2p.merge.proving import fetch_results
+from iota_p2p.merge.reporting import Choice
 from iota_p2p.merge.round import Means, Round
 from iota_p2p_crypto.errors import InvalidProofError
 from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES
@@ -30,19 +35,30 @@ class Gathering:
     Attributes:
         means: how members are called.
         round_: the merge.
-        claims: by shard what everybody takes, None where it is lost.
-        claimed_by: by shard the members that claim just that.
-        results: what is here; our own shards to begin with.
+        choices: by shard what can be taken, the best first.
+        reduced: our own shards.
+        results: what is here.
+        claims: by shard what is here, or else was to be.
         num_bytes: of payload received.
     """
 
     means: Means
     round_: Round
-    claims: Sequence[ShardClaim | None]
-    claimed_by: Sequence[Sequence[int]]
-    results: Results
+    choices: Sequence[Sequence[Choice]]
+    reduced: Mapping[int, ReducedShard]
+    results: Results = field(default_factory=dict)
+    claims: list[ShardClaim | None] = field(init=False)
     num_bytes: int = 0
     _tried: dict[int, set[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin with the best claims."""
+        self.claims = [choices[0].claim if choices else None for choices in self.choices]
+
+    @property
+    def here(self) -> bool:
+        """Whether every shard that is not lost is here."""
+        return all(claim is None or claim.shard in self.results for claim in self.claims)
 
     async def run(self) -> None:
         """Bring them all, each from one reducer, and from the other if that one fails."""
@@ -56,17 +72,28 @@ class Gathering:
 
     def _plan(self) -> Mapping[int, list[Shard]]:
         by_source: dict[int, list[Shard]] = {}
-        for shard, claim, able in zip(self.round_.shard_map.shards, self.claims, self.claimed_by, strict=True):
-            if claim is None or shard.index in self.results:
-                continue
-            tried = self._tried.setdefault(shard.index, set())
-            left = [member for member in able if member not in tried]
-            if left:
-                first = shard.source_for(self.round_.me)
-                source = first if first in left else left[0]
-                tried.add(source)
+        for shard, choices in zip(self.round_.shard_map.shards, self.choices, strict=True):
+            source = None if shard.index in self.results else self._source(shard, choices)
+            if source is not None:
                 by_source.setdefault(source, []).append(shard)
         return by_source
+
+    def _source(self, shard: Shard, choices: Sequence[Choice]) -> int | None:
+        """Return whom to ask next for a shard; None if it is our own or nobody is left."""
+        tried = self._tried.setdefault(shard.index, set())
+        for choice in choices:
+            left = [member for member in choice.members if member not in tried]
+            if not left:
+                continue
+            self.claims[shard.index] = choice.claim
+            if self.round_.me in left:
+                self.results[shard.index] = self.reduced[shard.index].blocks
+                return None
+            first = shard.source_for(self.round_.me)
+            source = first if first in left else left[0]
+            tried.add(source)
+            return source
+        return None
 
     async def _bring(self, source: int, shards: Sequence[Shard]) -> None:
         try:

@@ -55,9 +55,14 @@ class Merger:
     kind: type[StageMerge] = StageMerge
     _merges: dict[int, StageMerge] = field(default_factory=dict)
 
+    @property
+    def server(self) -> MergeServer:
+        """What answers others."""
+        return MergeServer(self.memory, self._take)
+
     async def serve(self) -> None:
         """Answer others from now on."""
-        await self.member.network.streams.serve(MERGE, MergeServer(self.memory, self._take).answer)
+        await self.member.network.streams.serve(MERGE, self.server.answer)
 
     def turn(self) -> None:
         """Tell all stages that the run has gone on to another epoch."""

@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from iota_p2p.merge.collecting import Collecting
-from iota_p2p.merge.gathering import Gathering, Results, mean_gradient
+from iota_p2p.merge.gathering import Gathering, mean_gradient
 from iota_p2p.merge.letters import Letters
 from iota_p2p.merge.memory import MergeMemory, Reduced
 from iota_p2p.merge.outer_step import Vector
@@ -65,19 +65,16 @@ async def reduce_round(
     reporting.report([reduced[shard.index] for shard in round_.own_shards])
     await reporting.hear(trio.current_time() - started_s)
     await reporting.judge()
-    claims, claimed_by = reporting.settle()
-    own: Results = {index: shard.blocks for index, shard in reduced.items() if claims[index] == shard.claim}
-    gathering = Gathering(means, round_, claims, claimed_by, own)
+    gathering = Gathering(means, round_, reporting.choices(), reduced)
     await gathering.run()
-    wanted = {claim.shard for claim in claims if claim is not None}
     gradient_W = await means.beside(partial(mean_gradient, round_, gathering.results))
     faults = await means.beside(partial(prove_contributors, collecting, list(reduced.values())))
     return Reduction(
         gradient_W=gradient_W,
-        claims=claims,
-        here=wanted <= gathering.results.keys(),
+        claims=gathering.claims,
+        here=gathering.here,
         lost_shards=sum(
-            claim is None and bool(s.blocks) for claim, s in zip(claims, round_.shard_map.shards, strict=True)
+            claim is None and bool(s.blocks) for claim, s in zip(gathering.claims, round_.shard_map.shards, strict=True)
         ),
         matrix=reporting.matrix,
         liars=frozenset(reporting.liars),

@@ -19,7 +19,7 @@ from iota_p2p_protocols.butterfly.agreement import (
     agreement_matrix,
     claims_by_shard,
     disputed,
-    settle_all,
+    ranked,
 )
 from iota_p2p_protocols.butterfly.reducer_report import ReducerReport, ShardClaim, check_reducer_report
 from iota_p2p_protocols.butterfly.report_fault import make_report_fault
@@ -32,6 +32,19 @@ REPORTS_FACTOR = 2.0
 LIFETIME_S = 600
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One claim on a shard.
+
+    Attributes:
+        claim: what is claimed.
+        members: who claims just that, besides those whom a proof names.
+    """
+
+    claim: ShardClaim
+    members: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -138,12 +151,12 @@ class Reporting:
             if fault is not None:
                 self.faults.append(fault)
 
-    def settle(self) -> tuple[Sequence[ShardClaim | None], Sequence[Sequence[int]]]:
-        """Return by shard what everybody takes, and who claims just that."""
-        claims = settle_all(self.round_.shard_map, self.payloads, self.liars)
-        by_shard = claims_by_shard(self.round_.shard_map, self.payloads)
-        claimed_by = [
-            [member for member, claim in said.items() if claim == settled]
-            for settled, said in zip(claims, by_shard, strict=True)
+    def choices(self) -> Sequence[Sequence[Choice]]:
+        """Return by shard the claims to take a copy of, the best first, and who makes them."""
+        return [
+            [
+                Choice(claim, tuple(m for m, one in said.items() if one == claim and m not in self.liars))
+                for claim in ranked(said, self.liars)
+            ]
+            for said in claims_by_shard(self.round_.shard_map, self.payloads)
         ]
-        return claims, claimed_by

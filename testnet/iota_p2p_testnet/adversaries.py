@@ -4,7 +4,7 @@ member = await swarm.start(3, twist=lie_in_answers(nan_gradient))
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -14,7 +14,7 @@ from iota_p2p.training.trainer import Trainer
 from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_protocols.activation import ActivationRequest
-from iota_p2p_protocols.ids import ACTIVATION, STATE, ProtocolSpec
+from iota_p2p_protocols.ids import ACTIVATION, MERGE, STATE, ProtocolSpec
 from iota_p2p_protocols.receipt import open_receipt, seal_receipt
 from iota_p2p_protocols.refusal import Refusal, seal_refusal
 from iota_p2p_testnet.training_swarm import Twist
@@ -101,16 +101,24 @@ def dawdle(seconds: float) -> Twist:
 
 
 async def serve_wrong_chunks(peer: Peer, trainer: Trainer) -> None:
-    """Twist: change a byte of every chunk of a state that we serve; what we say of states is true."""
+    """Twist: change a byte of every part of a state, a contribution or a result that we serve.
 
-    async def answer(caller: PeerId, request: Request) -> Response:
-        response = await trainer.custody.server.answer(caller, request)
-        if "digest" not in request.header:
-            return response
-        chunk = bytes(response.payload)
-        return Response(response.header, bytes([chunk[0] ^ 1]) + chunk[1:])
+    What we sign and say of them is true.
+    """
 
-    await peer.network.streams.serve(STATE, answer)
+    async def serve(protocol: ProtocolSpec, answer: Callable[[PeerId, Request], Awaitable[Response]]) -> None:
+        async def lie(caller: PeerId, request: Request) -> Response:
+            response = await answer(caller, request)
+            chunk = bytes(response.payload)
+            if not chunk or (protocol == STATE and "stage" in request.header):  # the list of chunks is said
+                return response
+            return Response(response.header, chunk[:-1] + bytes([chunk[-1] ^ 1]))
+
+        await peer.network.streams.serve(protocol, lie)
+
+    await serve(STATE, trainer.custody.server.answer)
+    if trainer.merger is not None:
+        await serve(MERGE, trainer.merger.server.answer)
 
 
 async def work_in_vain(peer: Peer, trainer: Trainer) -> None:

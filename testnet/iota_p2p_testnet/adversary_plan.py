@@ -17,6 +17,7 @@ NAMES = (
     "scaled",
     "silent-convener",
     "stale",
+    "wrong-chunks",
 )
 
 

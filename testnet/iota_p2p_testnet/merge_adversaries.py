@@ -24,6 +24,7 @@ from iota_p2p_protocols.butterfly.meeting import Effect, Meeting, Send
 from iota_p2p_protocols.butterfly.roster import open_proposal, propose
 from iota_p2p_protocols.butterfly.shard_digest import commit_shard
 from iota_p2p_protocols.butterfly.shard_map import Shard
+from iota_p2p_testnet.adversaries import serve_wrong_chunks
 from iota_p2p_testnet.training_swarm import Twist
 
 SCALE = np.float32(100)  # of the contributions that are made to weigh more than others
@@ -121,8 +122,13 @@ KINDS: Mapping[str, type[StageMerge]] = {
 }
 
 
+NAMES = frozenset({*KINDS, "wrong-chunks"})
+
+
 def merge_twist(name: str) -> Twist:
     """Return what makes a peer cheat in its merges."""
+    if name == "wrong-chunks":
+        return serve_wrong_chunks
 
     async def twist(_: Peer, trainer: Trainer) -> None:
         if trainer.merger is not None:

@@ -6,7 +6,7 @@ and kept, but it convicts nobody: for a disagreement anyone fetches one block of
 show, who lied (`reducer_fault`).
 
 Two honest reducers may have worked on different inputs when a contributor died in between. They say so, and
-everybody takes the copy that more members are in.
+everybody takes the copy that more members are in, or the other one where nobody gives that.
 """
 
 from collections.abc import Collection, Mapping
@@ -83,8 +83,10 @@ def disputed(shard_map: ShardMap, reports: Reports, liars: Collection[int] = ())
     return tuple(shard for shard, claims in by_shard if _compare(_believable(claims, liars)) is Agreement.DISAGREE)
 
 
-def settle(claims: Claims, liars: Collection[int] = ()) -> ShardClaim | None:
-    """Return the claim whose copy everybody takes, or None where the shard keeps its old value.
+def ranked(claims: Claims, liars: Collection[int] = ()) -> tuple[ShardClaim, ...]:
+    """Return the claims on one shard in the order in which everybody tries to take a copy of them.
+
+    The fuller one first; but whoever makes it alone may not show what it signed, and then the other one has to do.
 
     Args:
         claims: what was said of one shard.
@@ -92,9 +94,15 @@ def settle(claims: Claims, liars: Collection[int] = ()) -> ShardClaim | None:
             takes no chance.
     """
     believed = _believable(claims, liars)
-    if not believed or _compare(believed) is Agreement.DISAGREE:
-        return None
-    return min(believed.values(), key=lambda claim: (len(claim.missing), claim.missing))
+    if _compare(believed) is Agreement.DISAGREE:
+        return ()
+    distinct = {claim.missing: claim for claim in believed.values()}
+    return tuple(sorted(distinct.values(), key=lambda claim: (len(claim.missing), claim.missing)))
+
+
+def settle(claims: Claims, liars: Collection[int] = ()) -> ShardClaim | None:
+    """Return the claim whose copy everybody takes, or None where the shard keeps its old value."""
+    return next(iter(ranked(claims, liars)), None)
 
 
 def settle_all(shard_map: ShardMap, reports: Reports, liars: Collection[int] = ()) -> tuple[ShardClaim | None, ...]:
