@@ -7,6 +7,7 @@ round trip; a hung or cut-off peer is found by the exchanges of `membership`, wh
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from math import floor
+from random import Random
 
 import trio
 
@@ -21,8 +22,9 @@ from iota_p2p_protocols.message import seal_message
 
 # How long a peer whose line broke, or that did not answer, has to prove that it is there.
 CONFIRM_TIMEOUT_S = 3.0
-# All watchers of a peer see it die at once; so that not all of them say so, each hesitates up to this long.
-MAX_HESITATION_S = 1.0
+# Then each watcher hesitates for so long, and asks once more. At least: a daemon that died is back in 0.3 s, and calls
+# the others by itself. At most: all watchers of a peer see it die at once, and not all of them need to say so.
+MIN_HESITATION_S, MAX_HESITATION_S = 0.5, 1.5
 # The ring is looked at again at most this often, however fast the view changes.
 MIN_ROUND_S = 0.5
 # Views disagree for a moment, so more than NUM_WATCHED may watch us; beyond this it is somebody holding our calls.
@@ -62,20 +64,37 @@ class Watcher:
         return tuple(self._lines)
 
     async def doubt(self, peer_id: PeerId) -> None:
-        """Ask a peer that seems gone for a sign of life; publish its absence if there is none."""
-        advert = self.member.view.advert_of(peer_id)
-        if advert is None or not self.member.view.is_live(peer_id):
-            return
-        try:
-            with trio.fail_after(CONFIRM_TIMEOUT_S):
-                await self.confirm(peer_id)
-        except (trio.TooSlowError, PeerUnavailableError):
-            hesitation = self.member.rng(f"doubt {peer_id} {advert.sequence}")
-            await trio.sleep(hesitation.uniform(0, MAX_HESITATION_S))
-            if self.member.view.is_live(peer_id):  # others may have said enough meanwhile
-                await self._declare_absent(peer_id, advert.sequence)
-        except (RefusedError, RemoteProtocolError):
-            return  # it answered, if badly
+        """Ask a peer that seems gone for a sign of life; publish its absence if there is none.
+
+        When it was our own node that was down, nobody could answer, and we ask again with the next one. This is also
+        how a peer whose daemon died hears at once what it missed, and what was said of itself.
+        """
+        while True:
+            advert = self.member.view.advert_of(peer_id)
+            if advert is None or not self.member.view.is_live(peer_id):
+                return  # others have said enough meanwhile
+            run = await self.member.network.host.settled()
+            if await self._answers(peer_id, self.member.rng(f"doubt {peer_id} {advert.sequence}")):
+                return
+            if run == await self.member.network.host.settled():
+                break
+        if self.member.view.is_live(peer_id):
+            await self._declare_absent(peer_id, advert.sequence)
+
+    async def _answers(self, peer_id: PeerId, hesitation: Random) -> bool:
+        """Ask, and once more after a pause unless the first time took all our patience."""
+        give_up_s = trio.current_time() + CONFIRM_TIMEOUT_S
+        for pause_s in (0.0, hesitation.uniform(MIN_HESITATION_S, MAX_HESITATION_S)):
+            await trio.sleep(pause_s)
+            try:
+                with trio.fail_at(give_up_s):
+                    await self.confirm(peer_id)
+            except (trio.TooSlowError, PeerUnavailableError):
+                continue
+            except (RefusedError, RemoteProtocolError):
+                pass  # it answered, if badly
+            return True
+        return False
 
     def _follow_ring(self, nursery: trio.Nursery) -> None:
         wanted = set(self.member.view.watched())

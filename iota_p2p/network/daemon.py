@@ -5,8 +5,7 @@ and the supervisor starts it again with the same identity and port, registers th
 peers that were connected; subscriptions renew themselves (`daemon_gossip`).
 """
 
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import trio
@@ -16,6 +15,7 @@ from iota_p2p.network.daemon_binary import find_daemon
 from iota_p2p.network.daemon_config import DaemonConfig
 from iota_p2p.network.daemon_gossip import Mailbox, TopicFeed
 from iota_p2p.network.daemon_inbound import InboundStreams
+from iota_p2p.network.daemon_neighbours import Neighbours
 from iota_p2p.network.daemon_runs import DaemonRuns
 from iota_p2p.network.host import Connection, GossipMessage, HostStream, StreamHandler
 from iota_p2p.network.multiaddr import PeerAddress
@@ -25,18 +25,8 @@ from iota_p2p_crypto.identity import Identity, PeerId
 
 # GossipSub drops messages over 1 MiB without a word; this leaves room for its envelope.
 MAX_GOSSIP_BYTES = 1_000_000
-# How often the open connections are noted, to be dialled again after a restart, and the bootstrap peers are tried
-# while none is connected. One small request to the daemon each time.
-_LOOK_ROUND_S = 2.0
-# At most so many peers are dialled again: a few neighbours bring the rest back.
-_MAX_REDIALS = 128
 # How long opening the host waits for the bootstrap peers before it goes on without them.
 _BOOTSTRAP_S = 5.0
-
-# What the daemon says instead of a reason when it refuses to dial an address again so soon.
-_BACKOFF = "dial backoff"
-
-_log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -79,15 +69,14 @@ class DaemonHost:
         self._client = runs.client
         self._registered: set[str] = set()
         self._feeds: dict[str, TopicFeed] = {}
-        self._neighbours: dict[PeerId, PeerInfo] = {}
-        self._redialling = False
-        self._dial_failures: dict[PeerId, str] = {}
         targets = [PeerAddress.parse(address) for address in runs.config.bootstrap]
-        self._bootstrap = [
+        bootstrap = [
             PeerInfo(target.peer_id, (target.transport,))
             for target in targets
             if target.peer_id != self.peer_id  # all peers of a run can have the same configuration
         ]
+        self._neighbours = Neighbours(runs, bootstrap)
+        inbound.on_stream = self._neighbours.note
 
     @property
     def peer_id(self) -> PeerId:
@@ -99,6 +88,10 @@ class DaemonHost:
         """The daemon's process id, which changes when it is restarted; None in between."""
         return self._runs.pid
 
+    async def settled(self) -> int:
+        """Wait until the daemon answers and has again what the one before it had; return how many there were."""
+        return await self._neighbours.settled()
+
     async def addresses(self) -> Sequence[str]:
         """Return the full multiaddresses at which others may reach us."""
         own = await self._client.identify()
@@ -107,17 +100,12 @@ class DaemonHost:
     async def connect(self, address: str) -> PeerId:
         """Connect to a full multiaddress; raises MalformedError if it is none."""
         target = PeerAddress.parse(address)
-        peer = PeerInfo(target.peer_id, (target.transport,))
-        try:
-            await self._client.connect(peer)
-        except PeerUnavailableError as error:
-            raise self._explained(peer.peer_id, error) from error
-        self._neighbours[peer.peer_id] = peer
-        return peer.peer_id
+        await self._neighbours.connect(PeerInfo(target.peer_id, (target.transport,)))
+        return target.peer_id
 
     async def disconnect(self, peer_id: PeerId) -> None:
         """Close every connection to a peer; no error if there is none."""
-        self._neighbours.pop(peer_id, None)
+        self._neighbours.forget(peer_id)
         await self._client.disconnect(peer_id)
 
     async def connections(self) -> Sequence[Connection]:
@@ -129,7 +117,9 @@ class DaemonHost:
         """Open a stream to a peer, found by the routing table if we are not connected."""
         if peer_id == self.peer_id:
             raise LocalProtocolError("expected a stream to another peer, got one to ourselves")
-        return HostStream(peer_id, protocol, await self._client.open_stream(peer_id, protocol))
+        stream = await self._client.open_stream(peer_id, protocol)
+        self._neighbours.note(peer_id)
+        return HostStream(peer_id, protocol, stream)
 
     async def handle(self, protocol: str, handler: StreamHandler) -> None:
         """Serve a protocol for as long as the host lives."""
@@ -182,48 +172,10 @@ class DaemonHost:
         self._registered.clear()
         for protocol in tuple(self._inbound.handlers):
             await self._register(protocol)
-        self._redialling = True
-        self._nursery.start_soon(self._redial)
-
-    async def _redial(self) -> None:
-        await self._dial(list(self._neighbours.values())[:_MAX_REDIALS])
-        self._redialling = False
+        self._neighbours.begin_redial(self._nursery)
 
     async def _join(self) -> None:
         """Give the bootstrap peers a moment to answer, then look after the connections."""
         with trio.move_on_after(_BOOTSTRAP_S):
-            await self._dial(self._bootstrap)
-        self._nursery.start_soon(self._look_round)
-
-    async def _look_round(self) -> None:
-        """Note who is connected, and try the bootstrap peers while none of them is."""
-        while True:
-            await trio.sleep(_LOOK_ROUND_S)
-            with suppress(PeerUnavailableError):
-                connected = {peer.peer_id: peer for peer in await self._client.connections()}
-                # Until a new run of the daemon is whole, the neighbours of the last one are still wanted.
-                if not (self._redialling or self._runs.changing.locked()):
-                    self._neighbours = connected
-                if not any(peer.peer_id in connected for peer in self._bootstrap):
-                    await self._dial(self._bootstrap)
-
-    async def _dial(self, peers: Iterable[PeerInfo]) -> None:
-        async with trio.open_nursery() as nursery:
-            for peer in peers:
-                nursery.start_soon(self._try_connect, peer)
-
-    async def _try_connect(self, peer: PeerInfo) -> None:
-        try:
-            await self._client.connect(peer)
-        except PeerUnavailableError as error:
-            self._explained(peer.peer_id, error)
-            _log.info("peer not reached", extra={"peer": peer.peer_id, "reason": str(error)})
-
-    def _explained(self, peer_id: PeerId, error: PeerUnavailableError) -> PeerUnavailableError:
-        """Return the error; if the daemon only says that it has lately tried in vain, what came of that."""
-        if _BACKOFF in str(error):
-            return PeerUnavailableError(self._dial_failures.get(peer_id, str(error)))
-        self._dial_failures[peer_id] = str(error)
-        if len(self._dial_failures) > _MAX_REDIALS:
-            self._dial_failures.pop(next(iter(self._dial_failures)))
-        return error
+            await self._neighbours.dial_bootstrap()
+        self._nursery.start_soon(self._neighbours.run)

@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -11,9 +11,7 @@ from iota_p2p.network import control
 from iota_p2p.network.control_client import ControlReader
 from iota_p2p.network.host import HostStream, StreamHandler
 from iota_p2p_crypto.errors import PeerUnavailableError, RemoteProtocolError
-
-if TYPE_CHECKING:
-    from iota_p2p_crypto.identity import PeerId
+from iota_p2p_crypto.identity import PeerId
 
 # In total: each is a task and two file descriptors (here and in the daemon), and 4,096 descriptors are a common
 # limit. More than a busy peer needs: some tens of neighbours with a few pooled streams each.
@@ -36,6 +34,7 @@ class InboundStreams:
         """Prepare to listen at `path`, which must lie in a folder that only our user can enter."""
         self.path = path
         self.handlers: dict[str, StreamHandler] = {}
+        self.on_stream: Callable[[PeerId], None] = lambda _: None
         self._num_streams = 0
         self._num_of_peer: Counter[PeerId] = Counter()
 
@@ -76,6 +75,7 @@ class InboundStreams:
             _log.warning("inbound stream refused", extra={"peer": info.peer_id, "limit": MAX_INBOUND_STREAMS_PER_PEER})
             return
         self._num_of_peer[info.peer_id] += 1
+        self.on_stream(info.peer_id)
         try:
             await self._run_handler(handler, reader, info)
         finally:

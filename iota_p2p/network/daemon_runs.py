@@ -43,6 +43,8 @@ class DaemonRuns:
         self.client = ControlClient(folder / "control")
         self.changing = trio.Lock()
         """Held from one run's death until the next one has what the last one had."""
+        self.num_runs = 0
+        """How many have been started."""
         self._binary = binary
         self._folder = folder
         self._listen = tuple(config.listen)
@@ -121,6 +123,7 @@ class DaemonRuns:
         try:
             key_path.touch(mode=0o600, exist_ok=False)
             key_path.write_bytes(self.identity.libp2p_private_key())
+            self.num_runs += 1
             self._process = DaemonProcess(self._binary, self.config.flags(self._listen, control_path, key_path))
             with trio.move_on_after(_START_S):
                 self._held = await self._hold(self._process)

@@ -78,6 +78,13 @@ class Host(Protocol):
         """Our own peer id, which is our signing identity."""
         ...
 
+    async def settled(self) -> int:
+        """Wait until our own node is up and whole; return how often it has been started.
+
+        A question to somebody else that failed says nothing of them if this differs before and after it.
+        """
+        ...
+
     async def addresses(self) -> Sequence[str]:
         """Return the full multiaddresses (ending in `/p2p/<peer id>`) at which others may reach us."""
         ...

@@ -113,11 +113,13 @@ class MemoryHost:
 
     def __init__(self, network: MemoryNetwork, peer_id: PeerId) -> None:
         self.up = True
+        self.num_runs = 1
         self.joined = False
         self.handlers: dict[str, StreamHandler] = {}
         self._network = network
         self._peer_id = peer_id
         self._serving: set[trio.CancelScope] = set()
+        self._restarted = trio.Event()
 
     @property
     def peer_id(self) -> PeerId:
@@ -133,6 +135,9 @@ class MemoryHost:
     def restart(self) -> None:
         """Come back up after `MemoryNetwork.crash`."""
         self.up = True
+        self.num_runs += 1
+        self._restarted.set()
+        self._restarted = trio.Event()
 
     async def aclose(self) -> None:
         """Leave: what was sent still arrives, then streams and connections close."""
@@ -145,6 +150,13 @@ class MemoryHost:
         await trio.lowlevel.checkpoint()
         if not self.up:
             raise PeerUnavailableError(f"expected our own host {self._peer_id} to be up, got one that is down")
+
+    async def settled(self) -> int:
+        """Wait until we are up; return how often we have come up."""
+        await trio.lowlevel.checkpoint()
+        while not self.up:
+            await self._restarted.wait()
+        return self.num_runs
 
     async def addresses(self) -> Sequence[str]:
         """Return our one address."""

@@ -15,6 +15,7 @@ import trio
 from iota_p2p.network.daemon import DaemonHost, open_daemon_host
 from iota_p2p.network.daemon_binary import find_daemon
 from iota_p2p.network.daemon_config import DaemonConfig
+from iota_p2p.network.daemon_neighbours import _MIN_LOOK_S
 from iota_p2p.network.daemon_runs import BEAT_TIMEOUT_S, HEARTBEAT_S, MAX_MISSED_BEATS
 from iota_p2p.network.host import Host, HostStream
 from iota_p2p_crypto.errors import PeerUnavailableError, UserError
@@ -115,6 +116,30 @@ async def test_killed_daemon__dials_its_neighbours_again() -> None:
             await wait_until(lambda: one.daemon_pid not in {old_pid, None})
             with trio.fail_after(5):
                 await wait_connected(one, two)
+
+
+async def test_killed_daemon__dials_those_who_had_only_just_called() -> None:
+    """They cannot come back by themselves for 5 s, after dialling it in vain."""
+    with trio.fail_after(30):
+        async with open_daemon_host(identity(1), LOOPBACK) as one, open_daemon_host(identity(2), LOOPBACK) as two:
+            await one.handle(ECHO, echo)
+            address = (await one.addresses())[0]
+            await two.connect(address)
+            await call(two, one)
+            await trio.sleep(2 * _MIN_LOOK_S)
+            run = await one.settled()
+            kill_daemon(one)
+            await dial_in_vain(two, address)
+            with trio.fail_after(4):
+                await wait_connected(two, one)
+                assert await one.settled() == run + 1
+
+
+async def dial_in_vain(host: Host, address: str) -> None:
+    """Dial somebody who has just died; at first the connection may still look open."""
+    with suppress(PeerUnavailableError), trio.fail_after(1):
+        while True:
+            await host.connect(address)
 
 
 async def test_killed_daemon__breaks_streams_and_requests_instead_of_hanging() -> None:

@@ -78,7 +78,7 @@ async def test_graceful_leave__is_seen_within_two_seconds(autojump_clock: MockCl
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_crash__is_seen_by_all_within_three_seconds(autojump_clock: MockClock, seed: int) -> None:
-    """It takes 1.2 s at most: whoever waits for a chance exchange waits ten times as long."""
+    """It takes 1.9 s at most: whoever waits for a chance exchange waits ten times as long."""
     async with swarm_of(8, seed) as (swarm, peers):
         *stay, victim = peers
         swarm.crash(victim.identity.peer_id)
@@ -180,6 +180,43 @@ async def test_restarted_peer__is_live_again_under_its_old_identity(autojump_clo
         await until(lambda: not believers(peers[:-1], victim_id), 10)
         await swarm.start(5, [peers[0].identity.peer_id])
         await until(lambda: swarm.agreement() == 1, 10)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_node_that_is_back_at_once__changes_no_view(autojump_clock: MockClock, seed: int) -> None:
+    """As when a daemon is killed and restarted: its peer blames nobody, and nobody has said yet that it is gone."""
+    async with swarm_of(8, seed) as (swarm, peers):
+        victim = peers[3]
+        with down(swarm.network, victim.identity.peer_id):
+            await trio.sleep(0.4)
+        for _ in range(100):
+            assert swarm.agreement() == 1
+            assert not any(peer.view.is_doubted(other.identity.peer_id) for peer in peers for other in peers)
+            await trio.sleep(0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_node_that_was_down_for_long__blames_nobody_and_refutes_at_once(
+    autojump_clock: MockClock, seed: int
+) -> None:
+    async with swarm_of(8, seed) as (swarm, peers):
+        victim, *others = peers
+        with down(swarm.network, victim.identity.peer_id):
+            await until(lambda: not believers(others, victim.identity.peer_id), 3)
+            await trio.sleep(20)
+            assert len(victim.view.live()) == len(peers)
+        await until(lambda: swarm.agreement() == 1, 2)
+        assert not any(peer.view.is_doubted(other.identity.peer_id) for peer in peers for other in others)
+
+
+@contextmanager
+def down(network: MemoryNetwork, peer_id: PeerId) -> Iterator[None]:
+    """Let a peer's node be dead, but not the peer."""
+    host = network.find(peer_id)
+    assert host is not None
+    network.crash(peer_id)
+    yield
+    host.restart()
 
 
 # What a partner may bring into an exchange
