@@ -25,8 +25,11 @@ class Rotary(nn.Module):
     def __init__(self, model: ModelSpec) -> None:
         super().__init__()
         half = model.head_dim // 2
-        rates = float(model.rope_base) ** (-torch.arange(half, dtype=torch.float64) / half)
-        angles = torch.arange(model.sequence_length, dtype=torch.float64)[:, None] * rates
+        # On the CPU also where the rest of a stage has no values: arithmetic on torch's meta device imports a compiler.
+        steps, positions = (
+            torch.arange(count, dtype=torch.float64, device="cpu") for count in (half, model.sequence_length)
+        )
+        angles = positions[:, None] * float(model.rope_base) ** (-steps / half)
         angles = torch.cat((angles, angles), dim=1)
         self.register_buffer("cos_TN", angles.cos().float(), persistent=False)
         self.register_buffer("sin_TN", angles.sin().float(), persistent=False)

@@ -53,12 +53,24 @@ def test_adamw__is_torchs_own_to_the_bit(weight_decay: float) -> None:
 
 
 def test_training__imports_no_compiler() -> None:
-    """`torch._dynamo` takes more than a second of a joiner's start."""
-    script = (
-        "import sys; from tests.numerics.pipelines import *; stages = make_stages(make_plan());"
-        "backward(stages, forward(stages, make_window())); [stage.step(1) for stage in stages];"
-        "sys.exit('torch._dynamo' in sys.modules)"
-    )
+    """It would take a joiner two seconds; what a peer does with torch before and in its first step is here."""
+    script = """
+import sys
+from iota_p2p.model.run_figures import run_figures
+from iota_p2p.training.speed import measure_speed
+from iota_p2p.training.stage_state import state_bounds
+from tests.numerics.pipelines import backward, forward, make_plan, make_stages, make_window
+
+plan = make_plan()
+measure_speed(plan, "cpu")
+run_figures(plan)
+state_bounds(plan, 0)
+stages = make_stages(plan)
+backward(stages, forward(stages, make_window()))
+for stage in stages:
+    stage.step(1)
+sys.exit({"torch._dynamo", "sympy"} & sys.modules.keys() or None)
+"""
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
