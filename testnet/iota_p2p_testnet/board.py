@@ -26,6 +26,7 @@ from iota_p2p_testnet.events import (
 from iota_p2p_testnet.history import History, Recovery
 from iota_p2p_testnet.merges import Merges
 from iota_p2p_testnet.outages import Outages
+from iota_p2p_testnet.payments import Payments
 from iota_p2p_testnet.scoreboard import Scoreboard
 
 State = Literal["waiting", "starting", "running", "killed", "ended", "stopped"]
@@ -130,6 +131,7 @@ class Board:
     outages: Outages = field(default_factory=Outages)
     merges: Merges = field(default_factory=Merges)
     scoreboard: Scoreboard = field(default_factory=Scoreboard)
+    payments: Payments = field(default_factory=Payments)
     unexpected_ends: int = 0
     epoch: int = 0
     boundary: BoundaryStatus | None = None

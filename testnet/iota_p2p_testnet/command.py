@@ -42,6 +42,9 @@ def testnet(
     summary: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the result as JSON, also after Ctrl-C.")
     ] = None,
+    settle: Annotated[
+        bool, typer.Option("--settle/--no-settle", help="Pay each epoch's shares on a local chain.")
+    ] = True,
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text, even on a terminal.")] = False,
 ) -> None:
     """Run a local network of real peers, each a process with its own daemon, that train a model together.
@@ -90,5 +93,6 @@ def testnet(
         seed=seed,
         summary=summary,
         plain=plain or not sys.stdout.isatty(),
+        settle=settle,
     )
     raise typer.Exit(hold_session(wishes))

@@ -19,10 +19,11 @@ from iota_p2p_testnet.board import Board
 from iota_p2p_testnet.fork_server import start_fork_server
 from iota_p2p_testnet.kill_plan import KillPlan, parse_kill
 from iota_p2p_testnet.plain_view import PlainView
+from iota_p2p_testnet.settling import why_not
 from iota_p2p_testnet.summary import write_summary
 from iota_p2p_testnet.testnet import Ends, Verdict, View, run_testnet
 from iota_p2p_testnet.testnet_home import TestnetHome
-from iota_p2p_testnet.wording import loss
+from iota_p2p_testnet.wording import loss, payments_in_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Wishes:
     seed: int
     summary: Path | None
     plain: bool
+    settle: bool = True
 
 
 def hold_session(wishes: Wishes) -> int:
@@ -68,7 +70,7 @@ def hold_session(wishes: Wishes) -> int:
             verdict.interrupted = True
         if wishes.summary is not None:
             write_summary(board, wishes.summary)
-    return _conclude(board, verdict)
+    return _conclude(board, verdict, wishes.home)
 
 
 def _begun(home: TestnetHome, wishes: Wishes) -> Board:
@@ -77,8 +79,12 @@ def _begun(home: TestnetHome, wishes: Wishes) -> Board:
     start_fork_server()
     spec = prepare(home, wishes)
     _say(f"run id   {spec.run_id.hex()}")
+    off = why_not(wanted=wishes.settle, has_validators=spec.validation is not None)
+    _say(f"settling nothing: {off}" if off else "settling every epoch on a local chain")
     _say(f"starting {wishes.num_peers} peers for {spec.model.num_stages} stages; Ctrl-C stops them")
-    return Board.of(wishes.num_peers, spec.model.num_stages, spec.run_id.hex())
+    board = Board.of(wishes.num_peers, spec.model.num_stages, spec.run_id.hex())
+    board.payments.off = off
+    return board
 
 
 def prepare(home: TestnetHome, wishes: Wishes) -> RunSpec:
@@ -111,12 +117,14 @@ def _view(wishes: Wishes) -> View:
     return LiveView(Console())
 
 
-def _conclude(board: Board, verdict: Verdict) -> int:
+def _conclude(board: Board, verdict: Verdict, home: Path | None) -> int:
     """Say how it went, and return the exit code."""
     history, totals = board.history, board.totals
     _say(f"trained  {totals.tokens:,} tokens in {history.seconds:.0f} s: {history.tokens_per_s:,.0f} per second")
     for name, span in (("train", history.train_loss), ("held out", history.val_loss)):
         _say(f"{name:<9}{loss(span.first)} -> {loss(span.last)} nats per token")
+    for line in payments_in_lines(board, home):
+        _say(line)
     if verdict.interrupted:
         return exit_codes.INTERRUPTED
     if verdict.failure is not None:

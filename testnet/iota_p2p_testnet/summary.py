@@ -16,7 +16,8 @@ def summarize(board: Board) -> dict[str, Any]:
 
     `tokens_per_s` is over `seconds`, from the first trained tokens to the last: the start of the processes is
     `start_s`, not part of it. Losses are in nats per token. `num_epochs` is the highest epoch a peer has reached, which
-    is how many have closed; `epochs` has a row for each stage at the end of each of them.
+    is how many have closed; `epochs` has a row for each stage at the end of each of them. `settlement` is what the
+    local chain did, in wei, and null if nothing was to be settled.
     """
     totals, history, boundary = board.totals, board.history, board.boundary
     return {
@@ -38,6 +39,7 @@ def summarize(board: Board) -> dict[str, Any]:
         "recoveries": [_recovery(outage) for outage in board.outages.all],
         "adversaries": _adversaries(board),
         **board.scoreboard.to_summary(),
+        "settlement": board.payments.to_summary(),
         "unexpected_ends": board.unexpected_ends,
         "restarts": sum(max(0, row.lives - 1) for row in board.rows.values()),
     }

@@ -12,6 +12,7 @@ from iota_p2p_testnet.board import Board
 from iota_p2p_testnet.events import PeerEvent
 from iota_p2p_testnet.kill_plan import KillPlan
 from iota_p2p_testnet.local_peer import LocalPeer
+from iota_p2p_testnet.settling import Settling
 from iota_p2p_testnet.testnet_home import TestnetHome
 
 # A peer is up in a second or two; a loaded machine that is still importing torch takes longest.
@@ -79,6 +80,9 @@ class _Testnet:
         self._heard = trio.Event()  # set and replaced at every event
         self._killed: dict[int, float | None] = {}  # killed by plan and not yet handled: when each comes back
         self._resting: set[int] = set()  # dead, and coming back
+        self._settling = None
+        if not board.payments.off:
+            self._settling = Settling(home, board.run_id, len(board.rows), board.payments)
         memory_mib = max(LEAST_MEMORY_MIB, _memory_mib() // len(board.rows))
         self._peers = {
             number: LocalPeer(home.peer(number), home.scratch, memory_mib, self._ear(number), row.adversary)
@@ -93,23 +97,31 @@ class _Testnet:
         async with trio.open_nursery() as watching:
             watching.start_soon(self._show, view)
             watching.start_soon(self._sample)
+            if self._settling is not None:
+                watching.start_soon(self._settling.run, lambda note: self._board.say(self._now_s, note))
+            closing = trio.CancelScope()
             async with trio.open_nursery() as living:
                 with trio.CancelScope() as deciding:
-                    watching.start_soon(self._stop_on_signal, deciding, living.cancel_scope)
+                    watching.start_soon(self._stop_on_signal, deciding, (living.cancel_scope, closing))
                     await self._decide(living)
                 self._stopping.set()
                 self._board.say(self._now_s, "stopping all peers")
                 for peer in self._peers.values():
                     peer.stop()
                 living.cancel_scope.deadline = trio.current_time() + STOP_S
+            if self._settling is not None:
+                self._board.say(self._now_s, "settling and claiming what is left; Ctrl-C skips it")
+                with closing:
+                    await self._settling.finish()
             view.show(self._board, self._now_s)
             watching.cancel_scope.cancel()
 
-    async def _stop_on_signal(self, deciding: trio.CancelScope, living: trio.CancelScope) -> None:
+    async def _stop_on_signal(self, deciding: trio.CancelScope, leaving: Sequence[trio.CancelScope]) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for _ in signals:
-                if self.verdict.interrupted:
-                    living.cancel()  # the second time: at once
+                if self.verdict.interrupted or self._stopping.is_set():
+                    for scope in leaving:  # the second time: at once
+                        scope.cancel()
                 self.verdict.interrupted = True
                 deciding.cancel()
 
@@ -204,6 +216,8 @@ class _Testnet:
     def _ear(self, number: int) -> Callable[[PeerEvent], None]:
         def hear(event: PeerEvent) -> None:
             self._board.apply(number, event, self._now_s)
+            if self._settling is not None:
+                self._settling.hear(number, event)
             self._tell()
 
         return hear

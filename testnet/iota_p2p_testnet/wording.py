@@ -1,8 +1,11 @@
 """Numbers and rows in words, shared by both views of a testnet."""
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 from iota_p2p_testnet.board import Board, PeerRow
+from iota_p2p_testnet.payments import audit_in_words, gwei
 
 _STEP = 1000
 _SHOWN_MEMBERS = 8
@@ -76,3 +79,22 @@ def payouts(board: Board) -> str:
     shares = sorted((board.name_of(peer_id).removeprefix("peer "), share) for peer_id, share in last.payouts.items())
     each = "  ".join(f"{name}: {100 * share / last.pot:.0f} %" for name, share in shares[:_SHOWN_PAYOUTS])
     return f"epoch {last.epoch}, {len(last.validators)} votes   {each}"
+
+
+def payments_in_lines(board: Board, home: Path | None) -> Sequence[str]:
+    """Return what was settled and paid, a line for each peer, and how to audit it if the testnet's home is kept."""
+    payments, standing = board.payments, board.payments.standing
+    if payments.off:
+        return []
+    counts = f"{standing.epochs_settled} epochs, {standing.claims_paid} claims paid, {gwei(standing.total_paid)} in all"
+    pending = f", {len(standing.pending)} epochs pending" if standing.pending else ""
+    lines = [f"settled  {counts}{pending}; audit {audit_in_words(standing)}"]
+    peer_ids = [row.peer_id for row in board.rows.values() if row.peer_id in standing.paid][:_SHOWN_PAYOUTS]
+    for peer_id in peer_ids:
+        balance = f", its account has {gwei(standing.balances[peer_id])}" if peer_id in standing.balances else ""
+        lines.append(f"paid     {board.name_of(peer_id)}: {gwei(standing.paid[peer_id])}{balance}")
+    if home is not None and standing.contract:
+        rpc = "http://127.0.0.1:8545"
+        lines.append(f"audit    iota-p2p chain dev --port 8545 --state {standing.state}    (in another terminal)")
+        lines.append(f"         iota-p2p audit chain {home} --rpc {rpc} --contract {standing.contract}")
+    return lines

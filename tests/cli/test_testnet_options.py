@@ -67,6 +67,7 @@ def test_testnet__has_these_options_and_no_others() -> None:
         "--seed",
         "--summary",
         "--plain",
+        "--settle",
     }
 
 

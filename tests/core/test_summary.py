@@ -59,6 +59,7 @@ def test_summarize__has_what_scripts_rely_on() -> None:
         "replays": [],
         "elections": [],
         "results": [],
+        "settlement": None,
         "unexpected_ends": 0,
         "restarts": 0,
     }

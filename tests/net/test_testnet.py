@@ -10,11 +10,20 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from iota_p2p.home_lock import is_home_locked
+from iota_p2p.run.configs import find_config
+from iota_p2p.run.corpus import files
+from iota_p2p.run.founding import found_run
+from iota_p2p.run.plan_file import load_plan
+from iota_p2p.run.run_files import SHARDS_NAME
+from iota_p2p.run.shards import ShardStore
+from iota_p2p.run.tokens import ByteTokenizer
+from iota_p2p_testnet.testnet_home import TestnetHome, with_stages
 
 pytestmark = pytest.mark.net
 # A loaded machine imports torch for many seconds.
@@ -77,6 +86,8 @@ async def launched(scratch: Path, *words: str | Path) -> AsyncIterator[Launched]
     attentive = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     program = attentive + "from iota_p2p.cli.main import main; main()"
     command = [sys.executable, "-c", program, "testnet", "--peers", str(NUM_PEERS)]
+    if "--settle" not in words:
+        command.append("--no-settle")  # two more processes, which only one test is about
     process = await trio.lowlevel.open_process(
         [*command, *map(str, words)],
         stdout=subprocess.PIPE,
@@ -98,7 +109,7 @@ async def assert_all_gone(process: trio.Process, scratch: Path, home: Path) -> N
     left: list[str] = []
     for _ in range(100):
         left = [str(path) for path in homes if is_home_locked(path)]
-        left += [line for line in command_lines() if str(scratch) in line]
+        left += [line for line in command_lines() if str(scratch) in line or str(home) in line]
         left += ["the fork server"] if group_exists(process.pid) else []
         if not left:
             return
@@ -122,6 +133,29 @@ def group_exists(group: int) -> bool:
 def remnants(scratch: Path) -> list[Path]:
     """Return our temporary files; torch leaves an empty cache beside them."""
     return list(scratch.glob("iota*"))
+
+
+def make_run(home: Path, texts: str) -> None:
+    """Put a run with short epochs into a testnet's home: results come sooner."""
+    made = TestnetHome(home, home)
+    home.mkdir()
+    plan = with_stages(load_plan(find_config("tiny")), 1)
+    plan = plan.model_copy(update={"epoch": plan.epoch.model_copy(update={"target_microbatches": 50})})
+    store = ShardStore(made.peer(1) / SHARDS_NAME)
+    made.run_file.write_bytes(found_run(plan, files(texts), ByteTokenizer(), store, seed=0).to_bytes())
+
+
+def audited(home: Path, contract: str) -> Any:
+    """Bring a testnet's chain back to life and return what `audit chain` says of it."""
+    program = "from iota_p2p.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "chain", "dev", "--json", "--attached", "--state", "chain/chain.log"]
+    with subprocess.Popen(command, cwd=home, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as chain:
+        assert chain.stdout is not None
+        url = json.loads(chain.stdout.readline())["rpc_url"]
+        verb = [sys.executable, "-c", program, "audit", "chain", str(home), "--rpc", url, "--contract", contract]
+        done = subprocess.run([*verb, "--json"], check=False, capture_output=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done
+    return json.loads(done.stdout)
 
 
 def has_trained(line: str) -> bool:
@@ -185,3 +219,31 @@ async def test_testnet__fails_when_nothing_is_trained(scratch: Path, tmp_path: P
         assert await testnet.end() == 1, testnet.lines
         await assert_all_gone(testnet.process, scratch, home)
     assert "the testnet failed: nothing was trained" in "\n".join(testnet.lines)
+
+
+async def test_testnet__settles_its_epochs_pays_everybody_and_goes_on_after_a_kill(
+    scratch: Path, tmp_path: Path, texts: str
+) -> None:
+    home, result = tmp_path / "home", tmp_path / "result.json"
+    make_run(home, texts)
+    words = ("--settle", "--home", home, "--summary", result)
+    async with launched(scratch, *words) as killed:
+        await killed.until(lambda line: "epoch 0 is settled by 3 of 3 seats" in line)
+        killed.process.kill()  # the launcher alone, before anything is claimed
+        await killed.process.wait()
+        await assert_all_gone(killed.process, scratch, home)
+    async with launched(scratch, *words) as testnet:
+        await testnet.until(lambda line: "epoch 0 is paid" in line)
+        testnet.process.send_signal(signal.SIGINT)
+        assert await testnet.end() == 130, testnet.lines
+        await assert_all_gone(testnet.process, scratch, home)
+    settlement = json.loads(result.read_text())["settlement"]
+    assert settlement["audit"] == "clean"
+    assert settlement["epochs_settled"] >= 1
+    assert settlement["claims_paid"] == NUM_PEERS * settlement["epochs_settled"]
+    assert set(settlement["paid"]) == set(testnet.peer_ids().values())
+    assert sum(settlement["paid"].values()) == settlement["total_paid"]
+    told = audited(home, settlement["contract"])
+    assert {name: told[name] for name in ("epochs_settled", "claims_paid", "total_paid")} == {
+        name: settlement[name] for name in ("epochs_settled", "claims_paid", "total_paid")
+    }

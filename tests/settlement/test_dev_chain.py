@@ -1,5 +1,6 @@
 """The local chain as a guest in a process, and what it keeps."""
 
+import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -60,6 +61,24 @@ def test_state__of_a_chain_is_the_same_in_its_next_life(tmp_path: Path) -> None:
         scene.claim(0, TREE, 2)
     with kept_chain(path) as url:
         assert SettlementContract(connect_to(url), scene.contract.address).is_claimed(0, 2)
+
+
+def test_state__goes_on_from_an_hour_ago(tmp_path: Path) -> None:
+    path = tmp_path / "chain.log"
+    with kept_chain(path) as url:
+        scene = deploy_scene(connect_to(url))
+        scene.settle(0, TREE)
+        deadline_s = scene.contract.epoch_state(0).deadline_s
+    head, *mined = path.read_text().splitlines()
+    genesis = json.loads(head)
+    pairs = [line.split() for line in mined]
+    older = [json.dumps(genesis | {"genesis_s": genesis["genesis_s"] - 3600})]
+    older += [f"{int(time_s) - 3600} {raw}" for time_s, raw in pairs]
+    path.write_text("\n".join(older) + "\n")
+    with kept_chain(path) as url:
+        scene = Scene(connect_to(url), SettlementContract(connect_to(url), scene.contract.address))
+        assert scene.contract.epoch_state(0).deadline_s == deadline_s - 3600
+        scene.claim(0, TREE, 0)  # the dispute window has passed meanwhile
 
 
 def test_state__reject_a_second_chain_on_one_file(tmp_path: Path) -> None:
