@@ -131,7 +131,7 @@ class MeetingTask:
             match effect:
                 case Send():
                     self.letters.send(effect.what, effect.data, effect.to)
-                case Agreed() if _gives_way(meeting):
+                case Agreed() if _gives_way(meeting) or not _names(effect.certificate, self.own):
                     self._tell_left_out()
                 case Agreed():
                     self.certificate = effect.certificate
@@ -149,6 +149,11 @@ class MeetingTask:
     def _tell(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
+
+
+def _names(certificate: RosterCertificate, own: Verified[Contribution]) -> bool:
+    """Return whether it is this contribution of ours that counts, and not one that we made before we lost our notes."""
+    return own.digest in {contribution.digest for contribution in certificate.contributions}
 
 
 def _gives_way(meeting: Meeting) -> bool:

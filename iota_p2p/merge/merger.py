@@ -1,7 +1,7 @@
 """`Merger`: a peer's part in the merges of all stages that it holds."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -105,23 +105,26 @@ class Merger:
             nursery.start_soon(self._publish, CONTRIBUTIONS if what == "contribution" else MERGES, data)
 
         def tell(record: MergeRecord) -> None:
-            self.on_merged(replace(record, named=self._note_faults(record)))
+            self.on_merged(replace(record, named=self._note_faults(record.stage, record.faults)))
+
+        def accuse(fault: bytes) -> None:
+            self._note_faults(held.index, (fault,))
 
         rendezvous = member.network.rendezvous
         return self.kind(
-            means, rendezvous, self.share, held, self.spec, self.memory, self.signed, nursery, announce, tell
+            means, rendezvous, self.share, held, self.spec, self.memory, self.signed, nursery, announce, tell, accuse
         )
 
-    def _note_faults(self, record: MergeRecord) -> tuple[PeerId, ...]:
+    def _note_faults(self, stage: int, faults: Sequence[bytes]) -> tuple[PeerId, ...]:
         """Charge whom a proof names, once for each kind, and pass it on; return who they are."""
         noted = set()
-        for fault in record.faults:
+        for fault in faults:
             verdict = verify_fault(fault)
             if (verdict.liar, verdict.kind) in noted:
                 continue
             noted.add((verdict.liar, verdict.kind))
             text = f"{verdict.kind} fault of {verdict.liar} in epoch {verdict.epoch}: {verdict.reason}"
-            _log.warning(text, extra={"stage": record.stage, "peer": verdict.liar})
+            _log.warning(text, extra={"stage": stage, "peer": verdict.liar})
             self.member.network.ledger.charge(verdict.liar, f"fault-{verdict.kind}", verdict.reason)
             self.on_fault(fault)
         return tuple(sorted({liar for liar, _ in noted}))

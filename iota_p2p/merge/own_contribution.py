@@ -5,7 +5,7 @@ from math import floor
 
 from iota_p2p.merge.memory import vector_digest
 from iota_p2p.merge.round import Committed, Means
-from iota_p2p.training.held_stage import EpochWork
+from iota_p2p.training.held_stage import EpochWork, HeldStage
 from iota_p2p_crypto.digest import Digest
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_protocols.butterfly.contribution import Contribution
@@ -29,6 +29,12 @@ class Origin:
     epoch: int
     base_digest: Digest
     codec: str
+
+    @classmethod
+    def of(cls, held: HeldStage, codec: str) -> "Origin":
+        """Return it of a stage's current epoch, whose base must be known."""
+        assert held.base_digest is not None  # noqa: S101 - whoever contributes has a base
+        return cls(held.index, held.epoch, held.base_digest, codec)
 
 
 def sign_contribution(means: Means, origin: Origin, work: EpochWork, committed: Committed) -> Verified[Contribution]:

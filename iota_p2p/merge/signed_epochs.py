@@ -6,6 +6,7 @@ it signed, so it takes no part in that one and catches up: signing twice would b
 
 import json
 import logging
+import os
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -40,11 +41,14 @@ class SignedEpochs:
             return {}
 
     def _write(self) -> None:
-        """Write it; not flushed, because it has to survive us and not a power cut."""
+        """Write it, so that it survives a power cut, too."""
         scratch = self._path.with_suffix(".partial")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(json.dumps(self._latest), "ascii")
+            with scratch.open("w", encoding="ascii") as file:
+                json.dump(self._latest, file)
+                file.flush()
+                os.fsync(file.fileno())  # some milliseconds, once an epoch
             scratch.replace(self._path)
         except OSError as error:  # a full disk costs us our name if we are killed in a merge, not the merge now
             _log.warning("signed epochs not written", extra={"reason": str(error)})

@@ -21,6 +21,7 @@ from iota_p2p.merge.catching_up import CatchingUp
 from iota_p2p.merge.certifying import Certifying
 from iota_p2p.merge.encounter import Encounter, Outcome
 from iota_p2p.merge.letters import Letters
+from iota_p2p.merge.lone_step import FIRST, LoneStep
 from iota_p2p.merge.meeting_point import MeetingPoint
 from iota_p2p.merge.memory import KnownBase, MergeMemory, vector_digest
 from iota_p2p.merge.outer_step import OuterState, Vector, outer_step
@@ -34,12 +35,10 @@ from iota_p2p.run.spec import MergeSpec
 from iota_p2p.training.held_stage import EpochWork, HeldStage
 from iota_p2p.training.lane import Priority
 from iota_p2p.training.work_share import WorkShare
+from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.butterfly.codecs import CODECS
-from iota_p2p_protocols.butterfly.merge_certificate import NO_VELOCITY, merge_of
-
-# Before all microbatches that wait for the lane, and after whoever freezes a state at the same moment.
-_FIRST = (-1,)
+from iota_p2p_protocols.butterfly.merge_certificate import NO_VELOCITY, Merge, merge_of
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +58,7 @@ class StageMerge:
         nursery: in which letters are brought.
         announce: gossips our contribution, or a merge's certificate.
         on_merged: told of every epoch that begins.
+        on_fault: told proofs of what members did wrong that came after that.
         letters: of the epoch that the stage is in.
         previous: of the one before.
         point: where the replicas find each other.
@@ -74,6 +74,7 @@ class StageMerge:
     nursery: trio.Nursery
     announce: Callable[[Literal["contribution", "merge"], bytes], None]
     on_merged: Callable[[MergeRecord], None]
+    on_fault: Callable[[bytes], None]
     letters: Letters = field(init=False)
     previous: Letters = field(init=False)
     point: MeetingPoint = field(init=False)
@@ -143,30 +144,8 @@ class StageMerge:
         self.on_merged(record)
 
     async def _alone(self, began_s: float) -> MergeRecord:
-        """Go on with our own weights; what the epoch came to is signed all the same, for whoever replays it."""
-        base = self.held.base
-        origin = None if base is None else self._origin()
-        work = await self.share.lane.run(Priority.BACKWARD, self._go_on_alone, _FIRST)
-        state = self.held.base
-        assert state is not None  # noqa: S101 - it has just been installed
-        if base is not None and origin is not None and work.samples:
-            self.nursery.start_soon(self._tell_alone, origin, base, work)
-        return self._record("alone", state, began_s)
-
-    async def _tell_alone(self, origin: Origin, base: OuterState, work: EpochWork) -> None:
-        gradient_W = np.subtract(base.theta_W, work.theta_W)
-        if bool(np.isfinite(gradient_W).all()):
-            committed = await self.means.beside(partial(commit, gradient_W, CODECS[self.spec.codec], None))
-            contribution = sign_contribution(self.means, origin, work, committed)
-            self.announce("contribution", contribution.envelope_bytes)
-
-    def _go_on_alone(self) -> EpochWork:
-        held, work = self.held, self.held.work()
-        state = OuterState(work.theta_W)
-        if held.base is not None and self.spec.momentum:
-            state = outer_step(held.base, np.subtract(held.base.theta_W, work.theta_W), self.spec, held.epoch)
-        held.install(state, max(self.share.epoch, held.epoch))
-        return work
+        step = LoneStep(self.means, self.share, self.held, self.spec, self.nursery, self.announce)
+        return self._record("alone", await step.run(), began_s)
 
     def _record(self, how: How, state: OuterState, began_s: float) -> MergeRecord:
         return MergeRecord(
@@ -182,7 +161,7 @@ class StageMerge:
         held = self.held
         assert held.base is not None  # noqa: S101 - `run` saw to it
         async with held.gate.shut():
-            work = await self.share.lane.run(Priority.BACKWARD, held.work, _FIRST)
+            work = await self.share.lane.run(Priority.BACKWARD, held.work, FIRST)
             gradient_W = np.subtract(held.base.theta_W, work.theta_W)
             if not work.samples or not bool(np.isfinite(gradient_W).all()):
                 return None
@@ -196,14 +175,14 @@ class StageMerge:
             step = partial(outer_step, held.base, outcome.reduction.gradient_W, self.spec, held.epoch)
             state = await self.means.beside(step)
             held.residual_W = committed.residual_W
-            await self.share.lane.run(Priority.BACKWARD, partial(held.install, state, held.epoch + 1), _FIRST)
+            await self.share.lane.run(Priority.BACKWARD, partial(held.install, state, held.epoch + 1), FIRST)
         self.nursery.start_soon(self._certify, outcome, state, self.letters)
         self.point.met(outcome.round_.members)
         bytes_up = self.memory.given(held.index, outcome.round_.epoch)
         return record_of(outcome, vector_digest(state.theta_W), trio.current_time() - began_s, bytes_up)
 
     def _encounter(self, work: EpochWork, committed: Committed) -> Encounter:
-        contribution = sign_contribution(self.means, self._origin(), work, committed)
+        contribution = sign_contribution(self.means, Origin.of(self.held, self.spec.codec), work, committed)
         self.memory.keep_committed(self.held.index, self.held.epoch, contribution.digest, committed)
         self.announce("contribution", contribution.envelope_bytes)
         return Encounter(
@@ -217,10 +196,6 @@ class StageMerge:
             vouched=self.point.vouched,
         )
 
-    def _origin(self) -> Origin:
-        assert self.held.base_digest is not None  # noqa: S101 - whoever contributes has a base
-        return Origin(self.held.index, self.held.epoch, self.held.base_digest, self.spec.codec)
-
     async def _certify(self, outcome: Outcome, state: OuterState, letters: Letters) -> None:
         """See what two thirds say came of a merge, while training goes on; take that if it is not what we have."""
         velocity = NO_VELOCITY if state.velocity_W is None else vector_digest(state.velocity_W)
@@ -231,8 +206,15 @@ class StageMerge:
             theta_digest=vector_digest(state.theta_W),
             velocity_digest=velocity,
         )
-        certificate = await Certifying(self.means, letters, outcome.certificate).run(own)
-        letters.end()
+        certifying = self._certifying(outcome, letters)
+        self._follow(await certifying.run(own), own, outcome)
+        await certifying.linger()
+
+    def _certifying(self, outcome: Outcome, letters: Letters) -> Certifying:
+        return Certifying(self.means, letters, outcome.certificate, self.on_fault)
+
+    def _follow(self, certificate: Verified[Merge] | None, own: Merge, outcome: Outcome) -> None:
+        """Note the certificate of what we have, or see to it that we fetch what the others have."""
         if certificate is None or self.held.epoch != outcome.round_.epoch + 1:
             return
         if certificate.payload.theta_digest == own.theta_digest:
@@ -255,5 +237,5 @@ class StageMerge:
         if found is None:
             return await self._alone(began_s)
         epoch, state = found
-        await self.share.lane.run(Priority.BACKWARD, partial(self.held.install, state, epoch), _FIRST)
+        await self.share.lane.run(Priority.BACKWARD, partial(self.held.install, state, epoch), FIRST)
         return self._record("fetched", state, began_s)

@@ -17,6 +17,7 @@ NAMES = (
     "scaled",
     "silent-convener",
     "stale",
+    "two-results",
     "wrong-chunks",
 )
 

@@ -10,8 +10,10 @@ from hashlib import sha256
 
 import numpy as np
 
+from iota_p2p.merge.certifying import Certifying
 from iota_p2p.merge.collecting import Collecting, ReducedShard
-from iota_p2p.merge.encounter import Encounter
+from iota_p2p.merge.encounter import Encounter, Outcome
+from iota_p2p.merge.letters import Letters
 from iota_p2p.merge.meeting import MeetingTask
 from iota_p2p.merge.outer_step import Vector
 from iota_p2p.merge.round import Committed
@@ -20,10 +22,13 @@ from iota_p2p.peer import Peer
 from iota_p2p.training.held_stage import EpochWork
 from iota_p2p.training.trainer import Trainer
 from iota_p2p_crypto.block_commitment import commit_blocks
+from iota_p2p_crypto.digest import digest
 from iota_p2p_protocols.butterfly.meeting import Effect, Meeting, Send
+from iota_p2p_protocols.butterfly.merge_certificate import Merge
 from iota_p2p_protocols.butterfly.roster import open_proposal, propose
 from iota_p2p_protocols.butterfly.shard_digest import commit_shard
 from iota_p2p_protocols.butterfly.shard_map import Shard
+from iota_p2p_protocols.message import open_signed, seal_message
 from iota_p2p_testnet.adversaries import serve_wrong_chunks
 from iota_p2p_testnet.training_swarm import Twist
 
@@ -111,6 +116,23 @@ class _Nan(StageMerge):
         return replace(honest, encoded=encoded, commitment=commit_blocks(encoded, honest.codec.block_bytes))
 
 
+class _TwoFaced(Certifying):
+    """Signs another result for every other member, and passes on nothing."""
+
+    def _send(self, data: bytes) -> None:
+        merge, me = open_signed(data, Merge), self.means.identity
+        if merge.signers == (me.peer_id,):
+            other = merge.payload.model_copy(update={"theta_digest": digest(data)})
+            others = [member for member in self.roster.members if member != me.peer_id]
+            self.letters.send("merge", data, others[::2])
+            self.letters.send("merge", seal_message(other, me), others[1::2])
+
+
+class _TwoResults(StageMerge):
+    def _certifying(self, outcome: Outcome, letters: Letters) -> Certifying:
+        return _TwoFaced(self.means, letters, outcome.certificate, self.on_fault)
+
+
 KINDS: Mapping[str, type[StageMerge]] = {
     "bad-reducer": _encountering(collect=WrongResults),
     "colluding-reducers": _encountering(collect=AgreedWrongResults),
@@ -119,6 +141,7 @@ KINDS: Mapping[str, type[StageMerge]] = {
     "nan": _Nan,
     "silent-convener": _encountering(meet=_SilentConvener),
     "equivocating-convener": _encountering(meet=_EquivocatingConvener),
+    "two-results": _TwoResults,
 }
 
 

@@ -19,6 +19,7 @@ NAMED = {
     "bad-reducer": "reducer",
     "nan": "contribution",
     "equivocating-convener": "roster",
+    "two-results": "merge",
     "silent-convener": None,
     "scaled": None,
     "poisoned": None,
@@ -34,6 +35,7 @@ async def test_adversary__is_named_or_clipped_and_harms_nobodys_agreement(
     """Four replicas of the last stage, one of which cheats, for three epochs."""
     spec = small_run(tmp_path, num_stages=2, merge=MergeSpec(), target_microbatches=40)
     records: list[tuple[int, MergeRecord]] = []
+    faults: list[bytes] = []
 
     def note(number: int, record: MergeRecord) -> None:
         records.append((number, record))
@@ -48,9 +50,11 @@ async def test_adversary__is_named_or_clipped_and_harms_nobodys_agreement(
             )
             assert member.trainer.merger is not None
             member.trainer.merger.on_merged = partial(note, number)
+            if number != 4:
+                member.trainer.merger.on_fault = faults.append
         liar = member.peer.identity.peer_id
         await swarm.until(lambda: sum(record.epoch >= 3 for number, record in records if number < 4) == 4, 300)
-    verdicts = [verify_fault(fault) for number, record in records if number != 4 for fault in record.faults]
+    verdicts = [verify_fault(fault) for fault in faults]
     assert {verdict.liar for verdict in verdicts} <= {liar}
     if NAMED[name] is not None:
         assert NAMED[name] in {verdict.kind for verdict in verdicts}

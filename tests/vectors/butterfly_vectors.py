@@ -1,4 +1,4 @@
-"""Generates and runs protocols/vectors/butterfly: contributions, rosters, roster faults, merge certificates, closes."""
+"""Generates and runs protocols/vectors/butterfly: contributions, rosters, merges, faults, closes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,8 @@ from iota_p2p_protocols.butterfly.contribution import Contribution, meeting_key
 from iota_p2p_protocols.butterfly.convener import convener_order
 from iota_p2p_protocols.butterfly.fault_file import pack_fault
 from iota_p2p_protocols.butterfly.faults import verify_fault
-from iota_p2p_protocols.butterfly.merge_certificate import merge_of, open_merge_certificate
+from iota_p2p_protocols.butterfly.merge_certificate import Merge, merge_of, open_merge_certificate
+from iota_p2p_protocols.butterfly.merge_fault import MergeFaultHeader, make_merge_fault
 from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
 from iota_p2p_protocols.butterfly.roster import (
     Roster,
@@ -62,6 +63,11 @@ def documents() -> dict[str, Document]:
             "fields": "epoch_seed: hex; stage; peers: ids; order: ids; or run_id: hex, epoch, stage, key: hex",
             "cases": _conveners(),
         },
+        "merge_faults": {
+            "provenance": OURS,
+            "fields": "fault: hex; liar: peer id, or error: the rule named by the refusal",
+            "cases": _merge_faults(),
+        },
         "roster_faults": {
             "provenance": OURS,
             "fields": "fault: hex; liar: peer id, or error: the rule named by the refusal",
@@ -108,7 +114,7 @@ def _run_convener(case: Case) -> None:
     assert list(convener_order(bytes.fromhex(case["epoch_seed"]), case["stage"], peers)) == case["order"]
 
 
-def _run_roster_fault(case: Case) -> None:
+def _run_fault(case: Case) -> None:
     data = bytes.fromhex(case["fault"])
     assert verdict(lambda: verify_fault(data)) == accepted_or_error(case)
     if "error" not in case:
@@ -135,7 +141,8 @@ RUNNERS: dict[str, Callable[[Case], None]] = {
     "contributions": _run_contribution,
     "conveners": _run_convener,
     "merges": _run_merge,
-    "roster_faults": _run_roster_fault,
+    "merge_faults": _run_fault,
+    "roster_faults": _run_fault,
     "rosters": _run_roster,
 }
 
@@ -276,6 +283,35 @@ def _merges() -> list[Case]:
             "certificate": _refused(whole, {"lost": (2, 1)}, FOUR[0]),
             "error": "message-field",
         },
+    ]
+
+
+def _merge_faults() -> list[Case]:
+    certificate = certificate_of(FOUR)
+    shards = draw_shard_map(certificate.digest, 4, 7)
+    settled = [ShardClaim(shard=shard.index, digest=digest(bytes([shard.index]))) for shard in shards.shards]
+    one = merge_of(certificate, shards, settled, theta_digest=digest(b"theta"))
+    other = merge_of(certificate, shards, settled, theta_digest=digest(b"other theta"))
+    of_another = one.model_copy(update={"roster": digest(b"another")})
+    liar, honest = FOUR[3], FOUR[0]
+
+    def fault(accused: Identity, *envelopes: bytes, **more: Any) -> bytes:
+        first, second = sorted(envelopes)
+        return pack_fault(MergeFaultHeader(liar=accused.peer_id, first=first, second=second).to_fields() | more)
+
+    whole, lie = seal_message(one, *FOUR), seal_message(other, liar)
+    good = make_merge_fault(open_signed(whole, Merge), open_signed(lie, Merge), liar.peer_id)
+    refused = [
+        ("another is accused", fault(honest, whole, lie), "fault-liar"),
+        ("one result with more signatures", fault(liar, whole, seal_message(one, liar)), "fault-contradiction"),
+        ("of two rosters", fault(liar, lie, seal_message(of_another, liar)), "fault-same"),
+        ("one result twice", fault(liar, lie, lie), "fault-order"),
+        ("with a field more", fault(liar, whole, lie, more=1), "message-field"),
+        ("bytes behind it", good + b"0", "fault-blocks"),
+    ]
+    return [
+        {"name": "a certificate and another result", "fault": good.hex(), "liar": liar.peer_id},
+        *({"name": name, "fault": data.hex(), "error": rule} for name, data, rule in refused),
     ]
 
 

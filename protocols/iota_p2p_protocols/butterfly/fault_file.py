@@ -37,7 +37,7 @@ class Verdict:
 
     Attributes:
         liar: who is guilty.
-        kind: of which kind: `reducer`, `contribution` or `report`.
+        kind: of which kind: a key of `faults`.
         run_id: in which run.
         epoch: of the merge.
         stage: of the merge.

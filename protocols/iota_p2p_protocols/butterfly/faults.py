@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from iota_p2p_protocols.butterfly.contribution_fault import verify_contribution_fault
 from iota_p2p_protocols.butterfly.fault_file import MAGIC, Verdict, unpack_fault
+from iota_p2p_protocols.butterfly.merge_fault import verify_merge_fault
 from iota_p2p_protocols.butterfly.reducer_fault import verify_reducer_fault
 from iota_p2p_protocols.butterfly.report_fault import verify_report_fault
 from iota_p2p_protocols.butterfly.roster_fault import verify_roster_fault
@@ -11,6 +12,7 @@ from iota_p2p_protocols.errors import MalformedError
 
 _VERIFY: Mapping[str, Callable[[bytes], Verdict]] = {
     "contribution": verify_contribution_fault,
+    "merge": verify_merge_fault,
     "reducer": verify_reducer_fault,
     "report": verify_report_fault,
     "roster": verify_roster_fault,
