@@ -55,6 +55,8 @@ EVIDENCE = Domain("evidence", 1, 512)
 WORK = Domain("work", 1, 512)
 # Some 260 bytes: whom, of what, and the digest of the proof.
 ACCUSATION = Domain("accusation", 1, 512)
+# The digests of 64 records.
+PREFERENCE = Domain("preference", 1, 4 * _KIB)
 # A row of some 60 bytes for each of 1,000 peers, and the digests of 64 records; the quorum signs it.
 RESULT = Domain("result", 1, 128 * _KIB, max_signatures=64)
 # Progress of up to 64 sources, 400 bytes each.
@@ -84,6 +86,7 @@ DOMAINS: tuple[Domain, ...] = (
     LOSS_RECORD,
     MERGE,
     PAYOUT_BINDING,
+    PREFERENCE,
     PROGRESS,
     RECEIPT,
     REDUCER_REPORT,

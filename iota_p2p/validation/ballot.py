@@ -1,14 +1,22 @@
-"""Agreeing on an epoch's result: one validator proposes, the others compute it themselves and vote.
+"""Agreeing on an epoch's result: validators say what they prefer, round by round, and then vote for it, once.
 
 Every elected validator signs at most one result of an epoch, for ever (`Ledger.sign_once`), so that two results of
-one epoch can never both have the votes of over two thirds. The price: a proposer that sends different proposals to
-different peers can spoil an epoch's result, but leaves two signatures that exclude each other. Who proposes is drawn;
-if it is silent for PATIENCE_S the next one does, and whoever has not voted yet follows.
+one epoch can never both have the votes of over two thirds. Before that, in each round:
+
+    at once     the round's proposer says which records it prefers; so does whoever saw a quorum agree before
+    then        the others prefer the same, or after WAIT of the round what they have themselves
+    by VOTE_BY  who sees a quorum prefer one thing in this round votes for it; later it only prefers it from then on
+
+Whoever votes has seen the preferences half a round before its end, and gossip brings them to everybody by then: so
+nobody prefers anything else afterwards. A proposer that is silent costs a part of a round, one that sends different
+things to different peers costs a round, and is convicted. What is voted for is what the records make: everybody
+computes it, no proposer's bytes are signed.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from math import floor
 
 import trio
 
@@ -19,26 +27,33 @@ from iota_p2p_crypto.digest import Digest, tagged_digest
 from iota_p2p_crypto.envelope import Verified, merge_signatures
 from iota_p2p_crypto.errors import RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId, peer_id_to_bytes
-from iota_p2p_protocols.ids import RESULTS
+from iota_p2p_protocols.ids import PREFERENCES, RESULTS
 from iota_p2p_protocols.message import open_signed, seal_message
 from iota_p2p_protocols.scoring.combination import ScoringRules
 from iota_p2p_protocols.scoring.election import Electorate, electorate, verify_election
+from iota_p2p_protocols.scoring.preference import MAX_ROUNDS, Preference, RecordNames, agreed
 from iota_p2p_protocols.scoring.result import (
+    MAX_RECORDS,
     SEED_LAG,
     CertifiedResult,
     EpochResult,
-    check_result,
     make_result,
     open_certified_result,
 )
 from iota_p2p_protocols.scoring.score_record import ScoreRecord, check_record
 from iota_p2p_protocols.scoring.seed_chain import next_seed
 
-PATIENCE_S = 1.0  # with one proposer: gossip takes a tenth of it
-LOOK_EVERY_S = 0.1
-# What the ledger calls our vote: a result with one signature, which is no certified result yet.
+# Shares of a round: how long a proposer is waited for, and until when what a quorum prefers is voted for at once.
+WAIT = 0.25
+VOTE_BY = 0.5
+LOOKS_PER_ROUND = 20
+# What the ledger calls our vote (a result with one signature is no certified result yet) and our preferences.
 VOTE_KIND = "result-vote"
+PREFERENCE_KIND = "preference"
+LIFETIME_S = 3600
 _TAG = "iota-p2p/proposer/1"
+
+Records = Mapping[Digest, Verified[ScoreRecord]]
 
 
 @dataclass(slots=True)
@@ -51,6 +66,7 @@ class Ballot:
         rules: the run's.
         seeds: the chain.
         epoch: whose result it is to be.
+        round_s: how long a round lasts, in seconds: gossip takes a tenth of half of it.
     """
 
     bulletin: Bulletin
@@ -58,78 +74,122 @@ class Ballot:
     rules: ScoringRules
     seeds: SeedBook
     epoch: int
+    round_s: float
+    _voters: Electorate = field(default_factory=lambda: Electorate(0, {}, 1))
+    # Outputs of the records that hold, by the record's digest: a proof takes longer to check than a round has looks.
+    _outputs: dict[Digest, bytes] = field(default_factory=dict)
 
     async def run(self) -> CertifiedResult:
         """Vote, wait for the others, and return the certified result; the caller sets the time limit."""
         began_s = trio.current_time()
         while True:
-            attempt = int((trio.current_time() - began_s) / PATIENCE_S)
+            elapsed = (trio.current_time() - began_s) / self.round_s
+            number = min(floor(elapsed), MAX_ROUNDS - 1)
             records = self._records()
-            if records and len(records) >= self._voters().quorum:
-                await self._take_part(records, attempt)
+            if records and len(records) >= self._voters.quorum:
+                await self._take_part(records, number, elapsed - number)
                 certified = self._counted(records)
                 if certified is not None:
                     return certified
-            await trio.sleep(LOOK_EVERY_S)
+            await trio.sleep(self.round_s / LOOKS_PER_ROUND)
 
-    def _voters(self) -> Electorate:
-        return electorate(self.bulletin.all_registrations(), epoch=self.epoch, seats=self.rules.seats)
-
-    def _records(self) -> dict[Digest, Verified[ScoreRecord]]:
+    def _records(self) -> Records:
         """Return the records of validators that were elected and follow the rules; others are charged."""
-        seed, voters = self.seeds.seed(self.epoch + 1), self._voters()
+        seed = self.seeds.seed(self.epoch + 1)
         if seed is None:
             return {}
-        good = {}
-        for signer, record in tuple(self.bulletin.said(self.epoch).records.items()):
-            try:
-                check_record(record, self.rules)
-                verify_election(signer, record.payload.election, voters, run_id=record.payload.run_id, seed=seed)
-            except RemoteProtocolError as error:
-                self.bulletin.member.network.ledger.charge(signer, error.rule, str(error))
-                del self.bulletin.said(self.epoch).records[signer]
-                continue
-            good[record.digest] = record
-        return good
+        voters = electorate(self.bulletin.all_registrations(), epoch=self.epoch, seats=self.rules.seats)
+        if voters != self._voters:  # somebody's registration came late
+            self._voters, self._outputs = voters, {}
+        said = self.bulletin.said(self.epoch)
+        both = (*said.records.values(), *said.second_records.values())
+        return {one.digest: one for one in both if one.signer in voters.weights and self._holds(one, seed)}
 
-    async def _take_part(self, records: dict[Digest, Verified[ScoreRecord]], attempt: int) -> None:
-        me = self.bulletin.member.identity
-        signers = {record.signer for record in records.values()}
-        votes = self.bulletin.said(self.epoch).votes
-        if me.peer_id not in signers or me.peer_id in votes:
+    def _holds(self, record: Verified[ScoreRecord], seed: Digest) -> bool:
+        signer = record.signer
+        if record.digest in self._outputs:
+            return True
+        try:
+            check_record(record, self.rules)
+            self._outputs[record.digest] = verify_election(
+                signer, record.payload.election, self._voters, run_id=record.payload.run_id, seed=seed
+            )
+        except RemoteProtocolError as error:
+            self.bulletin.member.network.ledger.charge(signer, error.rule, str(error))
+            for kept in (self.bulletin.said(self.epoch).records, self.bulletin.said(self.epoch).second_records):
+                if kept.get(signer) is record:
+                    del kept[signer]
+            return False
+        return True
+
+    async def _take_part(self, records: Records, number: int, elapsed: float) -> None:
+        """Say what we prefer in this round, and vote when it is time; `elapsed` is the share of it gone by."""
+        me, said = self.bulletin.member.identity.peer_id, self.bulletin.said(self.epoch)
+        if me not in {record.signer for record in records.values()} or me in said.votes:
             return
-        for proposer in self._proposers(signers)[: attempt + 1]:
-            proposal = self._result_of(list(records.values())) if proposer == me.peer_id else None
-            if proposer in votes and self._agree(votes[proposer].payload, records):
-                proposal = votes[proposer].payload
-            if proposal is not None:
-                sign = partial(seal_message, proposal, me)
-                envelope = self.ledger.sign_once(VOTE_KIND, self.epoch, sign)
-                await self.bulletin.publish(RESULTS, open_signed(envelope, EpochResult))
-                return
+        if (number, me) not in said.preferences:
+            preferred = self._preferred(records, number, elapsed)
+            if preferred is not None:
+                await self.bulletin.publish(PREFERENCES, self._prefer(number, preferred))
+        value = self._agreed(records, number)
+        if value is not None and (elapsed < VOTE_BY or number == MAX_ROUNDS - 1):
+            result = self._result_of([records[Digest(name)] for name in value])
+            sign = partial(seal_message, result, self.bulletin.member.identity)
+            envelope = self.ledger.sign_once(VOTE_KIND, self.epoch, sign)
+            await self.bulletin.publish(RESULTS, open_signed(envelope, EpochResult))
 
-    def _proposers(self, signers: set[PeerId]) -> Sequence[PeerId]:
+    def _preferred(self, records: Records, number: int, elapsed: float) -> RecordNames | None:
+        """Return what to prefer in a round, or None as long as its proposer may still say so."""
+        for before in range(number - 1, -1, -1):
+            value = self._agreed(records, before)
+            if value is not None:
+                return value
+        proposer = self._proposers(records)[number % len({record.signer for record in records.values()})]
+        proposal = self.bulletin.said(self.epoch).preferences.get((number, proposer))
+        names = () if proposal is None else proposal.payload.records
+        signers = {records[Digest(name)].signer for name in names if name in records}
+        if self._voters.quorum <= len(names) == len(signers):
+            return names
+        if elapsed < WAIT and proposer != self.bulletin.member.identity.peer_id:
+            return None
+        convicted = self.bulletin.said(self.epoch).second_records
+        mine = sorted(name for name, record in records.items() if record.signer not in convicted)
+        return tuple(mine[:MAX_RECORDS]) if len(mine) >= self._voters.quorum else None
+
+    def _prefer(self, number: int, names: RecordNames) -> Verified[Preference]:
+        """Return our preference of a round, signed once: the same again after a restart."""
+        member = self.bulletin.member
+        message = Preference(
+            run_id=self.bulletin.share.terms.run_id,
+            sequence=floor(member.clock() * 1000),
+            issued_s=floor(member.clock()),
+            expires_s=floor(member.clock()) + LIFETIME_S,
+            epoch=self.epoch,
+            round=number,
+            records=names,
+        )
+        sign = partial(seal_message, message, member.identity)
+        return open_signed(self.ledger.sign_once(f"{PREFERENCE_KIND}/{number}", self.epoch, sign), Preference)
+
+    def _agreed(self, records: Records, number: int) -> RecordNames | None:
+        said = self.bulletin.said(self.epoch).preferences
+        signers = {name: record.signer for name, record in records.items()}
+        of_round = [one for (of, _), one in said.items() if of == number]
+        return agreed(of_round, signers, self._voters.quorum)
+
+    def _proposers(self, records: Records) -> Sequence[PeerId]:
         seed = self.seeds.seed(self.epoch + 1) or b""
+        signers = {record.signer for record in records.values()}
         return sorted(signers, key=lambda peer_id: tagged_digest(_TAG, seed, peer_id_to_bytes(peer_id)))
 
     def _result_of(self, records: Sequence[Verified[ScoreRecord]]) -> EpochResult:
         """Return the result that some records make, with the seed from what they reveal."""
-        seed, voters = self.seeds.seed(self.epoch + 1) or b"", self._voters()
-        outputs = {
-            record.signer: verify_election(
-                record.signer, record.payload.election, voters, run_id=record.payload.run_id, seed=seed
-            )
-            for record in records
-        }
-        return make_result(records, voters.weights, next_seed(seed, self.epoch + SEED_LAG, outputs), self.rules.pot)
+        seed = self.seeds.seed(self.epoch + 1) or b""
+        outputs = {record.signer: self._outputs[record.digest] for record in records}
+        after = next_seed(seed, self.epoch + SEED_LAG, outputs)
+        return make_result(records, self._voters.weights, after, self.rules.pot)
 
-    def _agree(self, proposal: EpochResult, records: dict[Digest, Verified[ScoreRecord]]) -> bool:
-        """Return whether a proposal is what its records make, of which we have all, and enough."""
-        named = [records[Digest(name)] for name in proposal.records if name in records]
-        enough = self._voters().quorum <= len(named) == len(proposal.records)
-        return enough and proposal == self._result_of(named)
-
-    def _counted(self, records: dict[Digest, Verified[ScoreRecord]]) -> CertifiedResult | None:
+    def _counted(self, records: Records) -> CertifiedResult | None:
         """Return the certified result, once a quorum has voted for the same."""
         votes = self.bulletin.said(self.epoch).votes
         same: dict[bytes, list[Verified[EpochResult]]] = {}
@@ -140,8 +200,9 @@ class Ballot:
             elected = {record.signer for record in named}
             envelopes = sorted({vote.envelope_bytes for vote in alike if elected.issuperset(vote.signers)})
             voters = {signer for vote in alike for signer in vote.signers} & elected
-            if len(voters) >= self._voters().quorum and len(named) == len(alike[0].payload.records):
+            if len(voters) >= self._voters.quorum and len(elected) == len(alike[0].payload.records):
                 merged = open_signed(merge_signatures(envelopes), EpochResult)
-                check_result(merged.payload, named, self._voters().weights)
-                return open_certified_result(merged, named, self._voters().quorum)
+                if merged.payload != self._result_of(named):
+                    continue  # of peers whose electorate is another than ours
+                return open_certified_result(merged, named, self._voters.quorum)
         return None

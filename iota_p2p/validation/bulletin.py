@@ -16,7 +16,7 @@ from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.ids import COMMITMENTS, FAULTS, REGISTRATIONS, RESULTS, SCORES, WORK, TopicSpec
+from iota_p2p_protocols.ids import COMMITMENTS, FAULTS, PREFERENCES, REGISTRATIONS, RESULTS, SCORES, WORK, TopicSpec
 from iota_p2p_protocols.message import open_gossip
 from iota_p2p_protocols.scoring.accusation import Accusation
 from iota_p2p_protocols.scoring.announcements import (
@@ -28,6 +28,7 @@ from iota_p2p_protocols.scoring.announcements import (
 from iota_p2p_protocols.scoring.election import MAX_CANDIDATES, Registration
 from iota_p2p_protocols.scoring.equivocation import make_equivocation_proof
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, Role
+from iota_p2p_protocols.scoring.preference import Preference
 from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
@@ -48,6 +49,8 @@ class Said:
 
     commitments: dict[tuple[PeerId, Role], Verified[EvidenceCommitment]] = field(default_factory=dict)
     records: dict[PeerId, Verified[ScoreRecord]] = field(default_factory=dict)
+    second_records: dict[PeerId, Verified[ScoreRecord]] = field(default_factory=dict)  # of those who signed two
+    preferences: dict[tuple[int, PeerId], Verified[Preference]] = field(default_factory=dict)  # by round and signer
     votes: dict[PeerId, Verified[EpochResult]] = field(default_factory=dict)
     work: dict[tuple[PeerId, int], Verified[WorkCommitment]] = field(default_factory=dict)  # by signer and stage
 
@@ -79,6 +82,7 @@ class Bulletin:
             of = self._of_epoch
             nursery.start_soon(self._listen, COMMITMENTS, partial(of, kind=EvidenceCommitment), self.take_commitment)
             nursery.start_soon(self._listen, SCORES, partial(of, kind=ScoreRecord), self.take_record)
+            nursery.start_soon(self._listen, PREFERENCES, partial(of, kind=Preference), self.take_preference)
             nursery.start_soon(self._listen, WORK, partial(of, kind=WorkCommitment), self.take_work)
             nursery.start_soon(self._listen, FAULTS, self._accusation, self.take_accusation)
             nursery.start_soon(self._listen, REGISTRATIONS, self._registration, self.take_registration)
@@ -101,6 +105,8 @@ class Bulletin:
                 self.take_commitment(message)
             case ScoreRecord():
                 self.take_record(message)
+            case Preference():
+                self.take_preference(message)
             case EpochResult():
                 self.take_votes(message)
             case WorkCommitment():
@@ -132,21 +138,36 @@ class Bulletin:
             self._keep(one.payload.epoch, one)
 
     def take_record(self, one: Verified[ScoreRecord]) -> None:
-        """Remember a validator's record; a second one that differs convicts it."""
-        known = self.said(one.payload.epoch).records
+        """Remember a validator's record; a second one that differs convicts it, but others may rest on it."""
+        said = self.said(one.payload.epoch)
+        known = said.records
         first = known.get(one.signer)
         if first is None and len(known) < MAX_SPEAKERS:
             known[one.signer] = one
             self._keep(one.payload.epoch, one)
-        elif first is not None and first.payload_bytes != one.payload_bytes:
-            self.on_equivocation(make_equivocation_proof(first.envelope_bytes, one.envelope_bytes))
+        elif first is not None and first.payload_bytes != one.payload_bytes and one.signer not in said.second_records:
+            said.second_records[one.signer] = one
+            self._keep(one.payload.epoch, one)
+            self._compare(first, one)
 
     def take_votes(self, one: Verified[EpochResult]) -> None:
-        """Remember who votes for which result."""
+        """Remember who votes for which result; whoever votes for two is convicted."""
         known = self.said(one.payload.epoch).votes
         for signer in one.signers:
-            if len(known) < MAX_SPEAKERS:
-                known.setdefault(signer, one)
+            first = known.get(signer)
+            if first is None and len(known) < MAX_SPEAKERS:
+                known[signer] = one
+            elif first is not None:
+                self._compare(first, one)
+
+    def take_preference(self, one: Verified[Preference]) -> None:
+        """Remember what a validator prefers; whoever prefers two things in a round is convicted."""
+        known, key = self.said(one.payload.epoch).preferences, (one.payload.round, one.signer)
+        first = known.get(key)
+        if first is None and len(known) < MAX_SPEAKERS:
+            known[key] = one
+        elif first is not None:
+            self._compare(first, one)
 
     def take_work(self, one: Verified[WorkCommitment]) -> None:
         """Remember what a peer says it did on a stage."""
@@ -154,6 +175,11 @@ class Bulletin:
         if key not in known and len(known) < MAX_SPEAKERS:
             known[key] = one
             self._keep(one.payload.epoch, one)
+
+    def _compare(self, first: Verified[Any], second: Verified[Any]) -> None:
+        """Tell of two things that one signer said where one is allowed."""
+        if first.payload_bytes != second.payload_bytes:
+            self.on_equivocation(make_equivocation_proof(first.envelope_bytes, second.envelope_bytes))
 
     def take_accusation(self, one: Verified[Accusation]) -> None:
         """Pass on that somebody has a proof."""

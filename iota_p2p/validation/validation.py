@@ -40,6 +40,7 @@ class ValidationConfig:
         num_replays: see `Validator`.
         from_start: whether the run is in its first epoch.
         software: name and version.
+        kind: how it validates; bad peers of tests do it otherwise.
     """
 
     rules: ScoringRules
@@ -49,6 +50,7 @@ class ValidationConfig:
     num_replays: int = 0
     from_start: bool = True
     software: str = ""
+    kind: type[Validator] = Validator
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     attendance = Attendance(member, share)
     facts: list[Fact] = []
     docket = Docket(bulletin, facts.append)
-    validator = Validator(
+    validator = config.kind(
         bulletin,
         keeper,
         worked,

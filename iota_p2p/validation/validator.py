@@ -4,7 +4,7 @@ After an epoch e has closed, in steps of `step_s`:
 
     1  everybody commits to its evidence and its work of e; nobody knows yet who will look at it
     2  the validators of e - 1 reveal their records, and with them the outputs that make the next seed
-    3  they vote on the result of e - 1; its certificate is the seed that elects the validators of e
+    3  they agree and vote on the result of e - 1; its certificate is the seed that elects the validators of e
     5  without a certificate the chain of seeds goes on without outputs
     then  the validators of e fetch the evidence and score it, while e + 1 trains
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from math import floor
-from typing import Any
+from typing import Any, ClassVar
 
 import trio
 
@@ -37,6 +37,7 @@ from iota_p2p_protocols.scoring.attribution import mean_loss_micronats
 from iota_p2p_protocols.scoring.combination import ScoringRules
 from iota_p2p_protocols.scoring.election import ElectionProof, Registration, elect, electorate
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms
+from iota_p2p_protocols.scoring.preference import MAX_ROUNDS
 from iota_p2p_protocols.scoring.replay_draw import Pair, draw_replays, pairs_in
 from iota_p2p_protocols.scoring.replay_verdict import Verdict, worse
 from iota_p2p_protocols.scoring.result import CertifiedResult
@@ -65,6 +66,7 @@ class Validator:
     """Runs validation for one peer.
 
     Attributes:
+        ballot: how results are agreed on; bad peers of tests do it otherwise.
         bulletin: what is said and heard.
         keeper: our evidence.
         worked: what we did on our stages.
@@ -80,6 +82,8 @@ class Validator:
         on_replay: told of the epoch, the pair and the verdict.
         on_record, on_result: told of what we signed and what was agreed.
     """
+
+    ballot: ClassVar[type[Ballot]] = Ballot
 
     bulletin: Bulletin
     keeper: EvidenceKeeper
@@ -185,7 +189,8 @@ class Validator:
     async def _decide(self, epoch: int) -> None:
         if epoch < 0:
             return
-        certified = await Ballot(self.bulletin, self.ledger, self.rules, self.seeds, epoch).run()
+        round_s = 2 * self.step_s / MAX_ROUNDS
+        certified = await self.ballot(self.bulletin, self.ledger, self.rules, self.seeds, epoch, round_s).run()
         self.seeds.learn(certified)
         envelope = certified.result.envelope_bytes
         signer = certified.validators[0]

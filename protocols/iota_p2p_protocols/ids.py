@@ -140,6 +140,8 @@ WORK = TopicSpec(name="work", version=1, max_bytes=1 * _KIB, messages_per_minute
 FAULTS = TopicSpec(name="faults", version=1, max_bytes=1 * _KIB, messages_per_minute=64, burst=64)
 # One an epoch; GossipSub carries a record of 1,000 peers.
 SCORES = TopicSpec(name="scores", version=1, max_bytes=264 * _KIB, messages_per_minute=30, burst=8)
+# One a round, of three an epoch.
+PREFERENCES = TopicSpec(name="preferences", version=1, max_bytes=5 * _KIB, messages_per_minute=90, burst=16)
 # A vote and a certified result an epoch.
 RESULTS = TopicSpec(name="results", version=1, max_bytes=136 * _KIB, messages_per_minute=60, burst=16)
 
@@ -151,6 +153,7 @@ TOPICS: tuple[TopicSpec, ...] = (
     EPOCHS,
     FAULTS,
     MERGES,
+    PREFERENCES,
     PROGRESS,
     REGISTRATIONS,
     RESULTS,

@@ -18,6 +18,7 @@ from iota_p2p_protocols.refusal import Refusal
 from iota_p2p_protocols.scoring.accusation import Accusation
 from iota_p2p_protocols.scoring.election import Registration
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment
+from iota_p2p_protocols.scoring.preference import Preference
 from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
@@ -38,6 +39,7 @@ KIND_BY_DOMAIN: Mapping[Domain, type[Message]] = {
         LossRecord,
         Merge,
         PayoutBinding,
+        Preference,
         Progress,
         Receipt,
         ReducerReport,

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,6 +26,7 @@ from iota_p2p_crypto.transparency_log import TransparencyLog
 from iota_p2p_crypto.tree_head import sign_tree_head
 from iota_p2p_protocols.message import open_signed, seal_message
 from iota_p2p_protocols.scoring.combination import combine
+from iota_p2p_protocols.scoring.conviction import EQUIVOCATION_LAG
 from iota_p2p_protocols.scoring.equivocation import make_equivocation_proof
 from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
@@ -163,9 +165,12 @@ def test_two_records_of_one_epoch__convict_their_signer(world: World) -> None:
     failures = verify(dossier_of([*world.facts, new]))
     guilty = [failure.guilty for failure in failures if failure.check == Check.EQUIVOCATION]
     assert guilty == [VALIDATORS[0].peer_id]
-    proof = Fact("equivocation", old.epoch, old.signer, make_equivocation_proof(old.envelope, new.envelope))
+    epoch = old.epoch + EQUIVOCATION_LAG
+    proof = Fact("equivocation", epoch, old.signer, make_equivocation_proof(old.envelope, new.envelope))
     failures = verify(dossier_of([*world.facts, proof]))
     assert [failure.guilty for failure in failures] == guilty
+    moved = replace(proof, signer=VALIDATORS[1].peer_id)
+    assert Check.PLACE in checks(verify(dossier_of([*world.facts, moved])))
 
 
 def test_rewritten_log__does_not_match_its_head(world: World) -> None:

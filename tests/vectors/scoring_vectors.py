@@ -3,8 +3,8 @@
 from typing import Any
 
 from iota_p2p_crypto import canonical, vrf
-from iota_p2p_crypto.digest import digest
-from iota_p2p_crypto.domains import ACCUSATION, RESULT, SCORE, WORK
+from iota_p2p_crypto.digest import Digest, digest
+from iota_p2p_crypto.domains import ACCUSATION, PREFERENCE, RESULT, SCORE, WORK
 from iota_p2p_crypto.envelope import seal
 from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
@@ -16,6 +16,7 @@ from iota_p2p_protocols.scoring.conviction import open_proof
 from iota_p2p_protocols.scoring.election import ElectionProof, Electorate, verify_election
 from iota_p2p_protocols.scoring.equivocation import open_equivocation_proof
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms, open_evidence
+from iota_p2p_protocols.scoring.preference import Preference, agreed
 from iota_p2p_protocols.scoring.result import EpochResult, check_result, make_result, open_certified_result
 from iota_p2p_protocols.scoring.score_record import ScoreRecord, check_record
 from iota_p2p_protocols.scoring.seed_chain import genesis_seed, next_seed
@@ -73,6 +74,11 @@ def documents() -> dict[str, Document]:
             "fields": "proof: hex; guilty: peer id, or error",
             "cases": _equivocations(),
         },
+        "preferences": {
+            "provenance": OURS + SETTING,
+            "fields": "preferences: envelopes in hex; signers by record; quorum; agreed: records or null, or error",
+            "cases": _preferences(),
+        },
         "accusations": {
             "provenance": OURS + SETTING,
             "fields": "accusation: envelope in hex; proof: hex; guilty, kind, stage, epoch: what it comes to, or error",
@@ -93,6 +99,7 @@ def run(file: str, case: Case) -> None:
         "results": _run_result,
         "equivocations": _run_equivocation,
         "accusations": _run_accusation,
+        "preferences": _run_preference,
     }[file](case)
 
 
@@ -329,12 +336,70 @@ def _equivocations() -> list[Case]:
         return {"name": name, "proof": canonical.encode({"first": first, "second": second}).hex(), **outcome}
 
     low, high = sorted((one, other))
+    names = [digest(envelope) for envelope in (one, other)]
+    said = [_preference(VALIDATORS[0], number, names[:1]) for number in (0, 1)]
+    against = _preference(VALIDATORS[0], 0, names[1:])
+    payload = make_result([score_record(VALIDATORS[0], {PEERS[0]: findings()})], WEIGHTS, bytes(32), 1000)
+    votes = [
+        seal_message(payload, *VALIDATORS[:2]),
+        seal_message(payload.model_copy(update={"pot": 0, "payouts": ()}), VALIDATORS[1]),
+    ]
     return [
         case("two records of one epoch", low, high, guilty=VALIDATORS[0].peer_id),
+        case("two preferences of one round", *sorted((said[0], against)), guilty=VALIDATORS[0].peer_id),
+        case("preferences of two rounds", *sorted((said[1], against)), error="equivocation-records"),
+        case("a certified result and another vote", *sorted(votes), guilty=VALIDATORS[1].peer_id),
+        case("a record and a preference", *sorted((low, against)), error="envelope-domain"),
         case("in the wrong order", high, low, error="equivocation-form"),
         case("one and the same", low, low, error="equivocation-form"),
         case("of two validators", *sorted((one, third)), error="equivocation-records"),
     ]
+
+
+def _preference(by: Identity, number: int, names: list[Digest]) -> bytes:
+    fields: dict[str, Any] = {
+        "run_id": RUN,
+        "sequence": 1,
+        "issued_s": scenes.NOW_S,
+        "expires_s": scenes.NOW_S + 3600,
+        "epoch": EPOCH,
+        "round": number,
+        "records": tuple(sorted(names)),
+    }
+    return seal(PREFERENCE, fields, [by])
+
+
+def _preferences() -> list[Case]:
+    """Four validators' records, and what some of them prefer in one round."""
+    records = [score_record(validator, {PEERS[0]: findings()}) for validator in VALIDATORS]
+    names = [record.digest for record in records]
+
+    def case(name: str, said: list[bytes], **outcome: Any) -> Case:
+        signers = {record.digest.hex(): record.signer for record in records}
+        return {"name": name, "preferences": [one.hex() for one in said], "signers": signers, "quorum": 3, **outcome}
+
+    all_of_them = [_preference(validator, 0, names) for validator in VALIDATORS[:3]]
+    fewer = _preference(VALIDATORS[2], 0, names[:3])
+    stranger = _preference(STAGES[0][0], 0, names)
+    unknown = [_preference(validator, 0, [*names, digest(b"unknown")]) for validator in VALIDATORS[:3]]
+    return [
+        case("three of four", all_of_them, agreed=sorted(name.hex() for name in names)),
+        case("two, and one for less", [*all_of_them[:2], fewer], agreed=None),
+        case("two and a stranger", [*all_of_them[:2], stranger], agreed=None),
+        case("a record that nobody has", unknown, agreed=None),
+        case("of a fourth round", [_preference(VALIDATORS[0], 3, names)], error="message-field"),
+        case("of nothing", [_preference(VALIDATORS[0], 0, [])], error="message-field"),
+    ]
+
+
+def _run_preference(case: Case) -> None:
+    envelopes = [bytes.fromhex(one) for one in case["preferences"]]
+    assert verdict(lambda: [open_signed(one, Preference) for one in envelopes]) == accepted_or_error(case)
+    if "error" not in case:
+        said = [open_signed(one, Preference) for one in envelopes]
+        signers = {Digest(bytes.fromhex(name)): PeerId(by) for name, by in case["signers"].items()}
+        names = agreed(said, signers, case["quorum"])
+        assert (None if names is None else [name.hex() for name in names]) == case["agreed"]
 
 
 def _run_equivocation(case: Case) -> None:
@@ -345,7 +410,7 @@ def _run_equivocation(case: Case) -> None:
 
 
 def _accusations() -> list[Case]:
-    """A merge's fault costs the epoch it is about, two records of epoch 5 cost epoch 6."""
+    """A merge's fault costs the epoch it is about, two records of epoch 5 cost epoch 7."""
     one, other = (score_record(VALIDATORS[0], {PEERS[0]: findings(work)}).envelope_bytes for work in (1, 2))
     first, second = sorted((one, other))
     twice = canonical.encode({"first": first, "second": second})
@@ -355,7 +420,7 @@ def _accusations() -> list[Case]:
     def case(name: str, proof: bytes, guilty: Identity, kind: str, **changes: Any) -> Case:
         proved = {"accused": guilty.peer_id, "kind": kind, "stage": 1, "epoch": 7}
         if proof is twice:
-            proved |= {"stage": 0, "epoch": EPOCH + 1}
+            proved |= {"stage": 0, "epoch": EPOCH + 2}
         fields: dict[str, Any] = {
             "run_id": open_proof(proof).run_id,
             "sequence": 1,

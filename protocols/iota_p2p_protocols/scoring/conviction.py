@@ -1,7 +1,7 @@
 """Convictions: what a proof of any kind comes to for a score. Pure, and the one place that knows all kinds of proofs.
 
-A fault in a merge costs its maker the epoch that the merge ended. Two score records of epoch e that exclude each other
-are signed while e + 1 trains, when records of e are already made: they cost their signer epoch e + 1.
+A fault in a merge costs its maker the epoch that the merge ended. Two records or votes of epoch e that exclude each
+other are signed while e + 2 trains, when records of e are already made: they cost their signer epoch e + 2.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from iota_p2p_protocols.errors import InvalidProofError
 from iota_p2p_protocols.scoring.equivocation import open_equivocation_proof
 
 # Epochs from the one whose records or votes a validator signs twice to the one in which it does so.
-EQUIVOCATION_LAG = 1
+EQUIVOCATION_LAG = 2
 
 
 class Charge(NamedTuple):

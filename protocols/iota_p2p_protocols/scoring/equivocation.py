@@ -2,20 +2,26 @@
 
     canonical {"first": envelope, "second": envelope}, first < second
 
-Two score records of one validator and epoch, or two tree heads of one log and size. Unsigned: whoever finds it, the
-guilty one has signed both halves.
+Two score records of one validator and epoch, two results that it voted for, two preferences in one round of the ballot,
+or two tree heads of one log and size. Unsigned: whoever finds it, the guilty one has signed both halves. Of several
+who signed both, as results have many signers, the proof is against the first by id.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from iota_p2p_crypto import canonical
-from iota_p2p_crypto.domains import SCORE, TREE_HEAD
+from iota_p2p_crypto.domains import TREE_HEAD
 from iota_p2p_crypto.envelope import MAX_ENVELOPE_BYTES, Verified, domain_of, open_envelope
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_crypto.tree_head import TreeHead
 from iota_p2p_protocols.errors import InvalidProofError, LocalProtocolError, MalformedError
 from iota_p2p_protocols.message import open_signed
+from iota_p2p_protocols.scoring.preference import Preference
+from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
+
+Statement = TypeVar("Statement", ScoreRecord, Preference, EpochResult)
 
 MAX_PROOF_BYTES = 2 * MAX_ENVELOPE_BYTES + 64  # two envelopes and their names
 
@@ -66,21 +72,31 @@ def open_equivocation_proof(data: bytes) -> Equivocation:
             domain = domain_of(first)
         case _:
             raise MalformedError("equivocation-form", f"expected two envelopes in order, got {fields!r:.80}")
-    if domain == SCORE:
-        return _of_records(open_signed(first, ScoreRecord), open_signed(second, ScoreRecord), data)
     if domain == TREE_HEAD:
         heads = [open_envelope(half, TREE_HEAD, TreeHead.from_fields) for half in (first, second)]
         return _of_heads(heads[0], heads[1], data)
-    raise MalformedError("equivocation-kind", f"expected score records or tree heads, got {domain.name}")
+    if domain == ScoreRecord.domain:
+        return _of_statements(open_signed(first, ScoreRecord), open_signed(second, ScoreRecord), data)
+    if domain == Preference.domain:
+        return _of_statements(open_signed(first, Preference), open_signed(second, Preference), data)
+    if domain == EpochResult.domain:
+        return _of_statements(open_signed(first, EpochResult), open_signed(second, EpochResult), data)
+    raise MalformedError("equivocation-kind", f"expected what may be signed once, got a {domain.name}")
 
 
-def _of_records(one: Verified[ScoreRecord], other: Verified[ScoreRecord], data: bytes) -> Equivocation:
-    keys = [(half.signer, half.payload.run_id, half.payload.epoch) for half in (one, other)]
-    # [equivocation-records] one validator, one run, one epoch, two payloads
-    if keys[0] != keys[1] or one.payload_bytes == other.payload_bytes:
-        raise InvalidProofError("equivocation-records", "expected two records of one validator and epoch, got others")
+def _of_statements(one: Verified[Statement], other: Verified[Statement], data: bytes) -> Equivocation:
+    abouts = [(half.payload.run_id, half.payload.epoch, _round_of(half.payload)) for half in (one, other)]
+    guilty = sorted(set(one.signers) & set(other.signers))
     said = one.payload
-    return Equivocation(one.signer, SCORE.name, f"epoch {said.epoch}", said.run_id, said.epoch, data)
+    # [equivocation-records] one validator, one run, one epoch (and round, of preferences), two payloads
+    if not guilty or abouts[0] != abouts[1] or one.payload_bytes == other.payload_bytes:
+        name = said.domain.name
+        raise InvalidProofError("equivocation-records", f"expected two {name}s of one signer and epoch, got others")
+    return Equivocation(guilty[0], said.domain.name, f"epoch {said.epoch}", said.run_id, said.epoch, data)
+
+
+def _round_of(statement: ScoreRecord | Preference | EpochResult) -> int:
+    return statement.round if isinstance(statement, Preference) else 0
 
 
 def _of_heads(one: Verified[TreeHead], other: Verified[TreeHead], data: bytes) -> Equivocation:

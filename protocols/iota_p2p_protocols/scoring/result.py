@@ -175,6 +175,8 @@ def check_result(payload: EpochResult, records: Sequence[Verified[ScoreRecord]],
     # [result-records] it names exactly these
     if payload.records != tuple(sorted(record.digest for record in records)):
         raise InvalidProofError("result-records", f"expected a result of these {len(records)} records, got another")
+    if len({record.signer for record in records}) != len(records):
+        raise InvalidProofError("result-records", "expected one record of each validator, got two of one")
     # [result-epoch] all are of its epoch
     if any(record.payload.epoch != payload.epoch for record in records):
         raise InvalidProofError("result-epoch", f"expected records of epoch {payload.epoch}, got others")
