@@ -115,7 +115,7 @@ class TrainingProcess:
                 ledger=ledger,
                 step_s=self.spec.validation.step_ms / 1000,
                 stake=int(self.validates),
-                num_replays=self.spec.validation.replays,
+                replay_ppm=self.spec.validation.replay_ppm,
                 from_start=self.epoch == 0,
                 software=SOFTWARE,
             )

@@ -51,8 +51,10 @@ PROGRESS = Domain("progress", 1, 1 * _KIB)
 REGISTRATION = Domain("registration", 1, 512)
 # Some 250 bytes: a root and counts.
 EVIDENCE = Domain("evidence", 1, 512)
-# Some 330 bytes: a root, two digests and counts.
-WORK = Domain("work", 1, 512)
+# A root, counts, and 34 bytes for each of 17 checkpoints and 15 stashes: 1.4 KiB.
+WORK = Domain("work", 2, 2 * _KIB)
+# Some 230 bytes: whose work, and where in it.
+REPLAY_FINDING = Domain("replay-finding", 1, 512)
 # Some 260 bytes: whom, of what, and the digest of the proof.
 ACCUSATION = Domain("accusation", 1, 512)
 # The digests of 64 records.
@@ -92,6 +94,7 @@ DOMAINS: tuple[Domain, ...] = (
     REDUCER_REPORT,
     REFUSAL,
     REGISTRATION,
+    REPLAY_FINDING,
     RESULT,
     ROSTER,
     SCORE,

@@ -73,8 +73,8 @@ class StageCompute:
         self._version = 0  # grows whenever the weights are replaced; a graph from before is no longer valid
         self._weights: Weights | None = None  # of the graphs since the last change, sharing the parameters' memory
 
-    def forward(self, window_BT1: Tensor, payload: bytes | None = None) -> Held:
-        """Run the stage and keep its graph.
+    def forward(self, window_BT1: Tensor, payload: bytes | None = None, weights: Weights | None = None) -> Held:
+        """Run the stage and keep its graph; with other weights than the present ones only where a replay wants them.
 
         Raises:
             MalformedError: if the payload is not a message about this window.
@@ -83,13 +83,25 @@ class StageCompute:
         window_BT1 = window_BT1.to(self.device)
         tokens_BT = window_BT1[:, :-1]
         input_BTK = self._decode(tokens_BT, payload)
-        weights = self._present_weights()
+        if weights is None:
+            weights = self._present_weights()
         output = functional_call(self.stage, weights, (tokens_BT, input_BTK))
         if not self.stage.is_last:
             sent = self.stage.boundary.forward_code.encode(output)
             return Held(sent, None, window_BT1, payload, input_BTK, output, weights, self._version)
         loss = loss_of(output, window_BT1[:, 1:])
         return Held(None, _finite(loss.detach()), window_BT1, payload, input_BTK, loss, weights, self._version)
+
+    def weights_in(self, vector: bytes) -> Weights:
+        """Return weights as `weights_bytes` wrote them, for `forward`; the caller has checked the length."""
+        values, start = torch.frombuffer(bytearray(vector), dtype=torch.float32), 0
+        weights: Weights = {}
+        for name, parameter in sorted(self.stage.named_parameters()):
+            part = values[start : start + parameter.numel()].view(parameter.shape)
+            # Cloned: where a tensor begins in memory can decide how a sum over it is rounded.
+            weights[name] = part.clone().to(self.device).requires_grad_()
+            start += parameter.numel()
+        return weights
 
     def _present_weights(self) -> Weights:
         if self._weights is None:
@@ -199,6 +211,11 @@ class StageCompute:
         boundary = self.stage.boundary
         message = boundary.forward_code.decode(payload, boundary.message_shape(tokens_BT))
         return message.to(self.device).requires_grad_()
+
+
+def weights_bytes(weights: Weights) -> bytes:
+    """Return weights in the order of their names in float32, as they are at the end of a checkpoint."""
+    return b"".join(weights[name].detach().float().cpu().numpy().tobytes() for name in sorted(weights))
 
 
 def _finite(loss: Tensor) -> float:

@@ -219,7 +219,8 @@ class ValidationSpec(Section):
         clasp_ruin_ppm: harm from which on nothing is paid.
         least_records: fewer records say nothing about a peer's harm.
         warmup_epochs: in the first epochs nobody is blamed for harm.
-        replays: stages of peers that every validator does again after each epoch; all draw the same ones.
+        replay_ppm: what a validator does again of an epoch, of what a peer does in it on average; all validators
+            together spend no more than this share of the training.
     """
 
     seats: Annotated[int, Field(gt=0, le=64)] = 16
@@ -229,7 +230,7 @@ class ValidationSpec(Section):
     clasp_ruin_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 30_000
     least_records: Count = 8
     warmup_epochs: Count = 1
-    replays: Annotated[int, Field(ge=0, le=64)] = 1
+    replay_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 100_000
 
 
 class ShardRef(Section):

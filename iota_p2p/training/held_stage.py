@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from iota_p2p.merge.outer_step import OuterState, Vector
-from iota_p2p.model.compute import Held, StageCompute
+from iota_p2p.model.compute import Held, StageCompute, Weights
 from iota_p2p.model.state import set_vector, vector_of
 from iota_p2p.run.data import RunData
 from iota_p2p.run.spec import RunSpec
@@ -20,6 +20,8 @@ from iota_p2p_protocols.work_log import MAX_ENTRIES, Backward, Forward, InnerSte
 
 # What one more microbatch may add to the log: its forward, that again in the next epoch, its backward, a step.
 _ENTRIES_PER_MICROBATCH = 4
+# Forwards whose weights are remembered: eight under way on a stage, and as many that came to nothing.
+_MAX_OPEN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class HeldStage:
         residual_W: what the codec has lost of our contributions so far.
         on_begun, on_closed: told, on the lane, when an epoch's log begins and when nothing more comes into it; the
             weights are then those that the log begins or ends with.
+        on_stepped: told, on the lane, of every inner step when it is in the log.
     """
 
     def __init__(self, spec: RunSpec, index: int, data: RunData, compute: StageCompute) -> None:
@@ -83,10 +86,12 @@ class HeldStage:
         self.residual_W: Vector | None = None
         self.on_begun: Callable[[HeldStage], None] = lambda _: None
         self.on_closed: Callable[[HeldStage], None] = lambda _: None
+        self.on_stepped: Callable[[HeldStage], None] = lambda _: None
         self._is_closed = True  # until an epoch begins
         self._data = data
         self._since_step = 0
         self._steps_in_epoch = 0
+        self._open: dict[int, tuple[int, Weights]] = {}  # forwards that may still go back: their version and weights
 
     def begin(self, epoch: int, *, settled: bool) -> None:
         """Begin to hold the stage in an epoch.
@@ -99,6 +104,15 @@ class HeldStage:
         self.start_epoch(epoch)
         if settled and self.spec.merge is not None:
             self._settle(OuterState(vector_of(self.compute.stage)))
+
+    @property
+    def steps_in_epoch(self) -> int:
+        """Inner steps in the log."""
+        return self._steps_in_epoch
+
+    def open_weights(self) -> dict[int, Weights]:
+        """Return the weights of the forwards of this log that may still go back, by the steps taken before them."""
+        return dict(self._open.values())
 
     @property
     def has_stepped(self) -> bool:
@@ -140,6 +154,7 @@ class HeldStage:
         self.compute.weights_changed()
         self._since_step = 0
         self._steps_in_epoch = 0
+        self._open.clear()
         self._is_closed = False
         self.on_begun(self)
 
@@ -150,7 +165,11 @@ class HeldStage:
     def forward(self, work: StageInput, payload: bytes | None) -> Passed:
         """Run a microbatch forward; raises as `StageCompute.forward`."""
         held = self.compute.forward(self._window(work), payload)
-        return Passed(work, self.log, self._log_forward(work), held)
+        position = self._log_forward(work)
+        self._open[position] = (self._steps_in_epoch, held.weights)
+        if len(self._open) > _MAX_OPEN:
+            del self._open[min(self._open)]
+        return Passed(work, self.log, position, held)
 
     def check_gradient(self, passed: Passed, gradient: bytes) -> None:
         """Raise MalformedError if a gradient from the next stage is not one, while it can still be had elsewhere."""
@@ -159,7 +178,8 @@ class HeldStage:
     def backward(self, passed: Passed, gradient: bytes | None, in_digest: bytes) -> bytes | None:
         """Run it backward, and take an inner step when it is time; raises as `StageCompute.backward`."""
         back = self.compute.backward(passed.held, gradient)
-        position = passed.position if passed.log is self.log else self._log_forward(passed.work)
+        position = passed.position if passed.log is self.log else self._log_forward(passed.work, again=True)
+        self._open.pop(position, None)
         self.log.append(Backward(forward=position, in_digest=in_digest))
         self.num_backwards += 1
         self._since_step += 1
@@ -182,14 +202,15 @@ class HeldStage:
         assert held.loss is not None  # noqa: S101 - the last stage's forward has one
         return held.loss
 
-    def _log_forward(self, work: StageInput) -> int:
-        return self.log.append(Forward(microbatch=work.microbatch, in_digest=work.in_digest))
+    def _log_forward(self, work: StageInput, *, again: bool = False) -> int:
+        return self.log.append(Forward(microbatch=work.microbatch, in_digest=work.in_digest, again=again))
 
     def _take_step(self) -> None:
         self.compute.step(self._since_step)
         self.log.append(InnerStep(number=self._steps_in_epoch))
         self._steps_in_epoch += 1
         self._since_step = 0
+        self.on_stepped(self)
 
     def _window(self, work: StageInput) -> torch.Tensor:
         return torch.from_numpy(self._data.training_window(work.microbatch))

@@ -141,6 +141,7 @@ class StageKeeper:
         held = self.kind(self.share.spec, stage, self.share.data, compute)
         held.on_begun = lambda begun: self.share.work_begun(begun)  # noqa: PLW0108 - it may be set later
         held.on_closed = lambda closed: self.share.work_closed(closed)  # noqa: PLW0108 - likewise
+        held.on_stepped = lambda stepped: self.share.work_stepped(stepped)  # noqa: PLW0108 - likewise
         held.begin(self.share.epoch, settled=not sources)
         self.share.stages[stage] = held
         self._advertise()

@@ -62,7 +62,7 @@ class WorkShare:
         waiting_for: what we are waiting for, in words for people; empty if for nothing.
         clock: Unix seconds.
         witness: told of every loss record that we signed as the last stage, or got home as its source.
-        work_begun, work_closed: told of every stage's epochs, as `HeldStage` says.
+        work_begun, work_stepped, work_closed: told of every stage's epochs and steps, as `HeldStage` says.
     """
 
     identity: Identity
@@ -81,6 +81,7 @@ class WorkShare:
     clock: Callable[[], float] = time.time
     witness: Callable[[Verified[LossRecord], Role], None] = lambda _record, _role: None
     work_begun: Callable[[HeldStage], None] = lambda _: None
+    work_stepped: Callable[[HeldStage], None] = lambda _: None
     work_closed: Callable[[HeldStage], None] = lambda _: None
 
     @property

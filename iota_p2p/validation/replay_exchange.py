@@ -1,8 +1,9 @@
 r"""Showing work and asking for it: the stream behind a work commitment.
 
-request   {"epoch", "stage", "what": "log", "start" or "end", "offset": bytes to leave out, "digests": ()}
+request   {"epoch", "stage", "what": "log", "checkpoint" or "stash", "index": which, "offset": bytes to leave out,
+          "digests": ()}
 response  {"total": bytes of the whole}, payload: at most PIECE_BYTES of it
-request   {..., "what": "payloads", "offset": 0, "digests": (digest, ...)}
+request   {..., "what": "payloads", "index": 0, "offset": 0, "digests": (digest, ...)}
 response  {"total": payloads that follow}, payload: (length 4 bytes big-endian || payload)*, as far as they fit;
           length 0 for one that is not there
 """
@@ -23,6 +24,7 @@ from iota_p2p_protocols.errors import MalformedError, PeerUnavailableError, Refu
 from iota_p2p_protocols.ids import REPLAY
 from iota_p2p_protocols.message import Count, DigestField, Message
 from iota_p2p_protocols.microbatch import Stage
+from iota_p2p_protocols.scoring.segments import MAX_SEGMENTS
 
 # For 8 MiB over a home uplink of 4 Mbit/s, twice; payloads as large take their time only on fast networks.
 PATIENCE_S = 40.0
@@ -30,7 +32,7 @@ PIECE_BYTES = 8 << 20
 MAX_DIGESTS = 256  # 9 KiB of a header
 _LENGTH_BYTES = 4
 
-What = Literal["log", "start", "end", "payloads"]
+What = Literal["log", "checkpoint", "stash", "payloads"]
 
 
 class ReplayRequest(Message):
@@ -39,6 +41,7 @@ class ReplayRequest(Message):
     Attributes:
         epoch, stage: which commitment.
         what: which part.
+        index: of the checkpoint or stash, as in the commitment.
         offset: bytes of it to leave out.
         digests: for payloads, which.
     """
@@ -46,6 +49,7 @@ class ReplayRequest(Message):
     epoch: Count
     stage: Stage
     what: What
+    index: Annotated[int, Field(ge=0, le=MAX_SEGMENTS)]
     offset: Count
     digests: Annotated[tuple[DigestField, ...], Field(max_length=MAX_DIGESTS)]
 
@@ -70,17 +74,20 @@ async def serve_replay(streams: Streams, keeper: WorkKeeper, payloads: PayloadSt
             raise RefusedError("unknown-work", "expected an epoch and a stage whose work we keep, got others")
         if wanted.what == "payloads":
             return _payloads(wanted.digests, payloads)
-        whole = _part(kept, wanted.what)
+        whole = _part(kept, wanted)
         piece = whole[wanted.offset : wanted.offset + PIECE_BYTES]
         return Response(ReplayAnswer(total=len(whole)).to_fields(), piece)
 
     await streams.serve(REPLAY, answer)
 
 
-def _part(kept: KeptWork, what: What) -> bytes:
-    if what == "log":
+def _part(kept: KeptWork, wanted: ReplayRequest) -> bytes:
+    if wanted.what == "log":
         return kept.log.to_bytes()
-    return kept.start if what == "start" else kept.end
+    states = kept.checkpoints if wanted.what == "checkpoint" else kept.stashes
+    if wanted.index >= len(states):
+        raise RefusedError("unknown-work", f"expected one of {len(states)} states, got {wanted.index}")
+    return states[wanted.index]
 
 
 def _payloads(digests: Sequence[bytes], store: PayloadStore) -> Response:
@@ -107,11 +114,11 @@ class ReplaySource:
     epoch: int
     stage: int
 
-    async def fetch(self, what: What, max_bytes: int) -> bytes:
-        """Return a log or checkpoint of at most `max_bytes`; its digest is for the caller to compare."""
+    async def fetch(self, what: What, max_bytes: int, index: int = 0) -> bytes:
+        """Return a log, checkpoint or stash of at most `max_bytes`; its digest is for the caller to compare."""
         data = bytearray()
         while True:
-            response = await self._ask(what, len(data), ())
+            response = await self._ask(what, index=index, offset=len(data))
             with self.streams.ledger.charging(self.peer_id):
                 total = ReplayAnswer.from_fields(response.header).total
                 piece = bytes(response.payload)
@@ -130,7 +137,7 @@ class ReplaySource:
         position = num_bytes = 0
         while position < len(digests):
             asked = tuple(digests[position : position + MAX_DIGESTS])
-            response = await self._ask("payloads", 0, asked)
+            response = await self._ask("payloads", digests=asked)
             with self.streams.ledger.charging(self.peer_id):
                 count = ReplayAnswer.from_fields(response.header).total
                 sent = list(_payloads_in(bytes(response.payload)))
@@ -146,8 +153,10 @@ class ReplaySource:
             position += count
         return found
 
-    async def _ask(self, what: What, offset: int, digests: tuple[bytes, ...]) -> Response:
-        request = ReplayRequest(epoch=self.epoch, stage=self.stage, what=what, offset=offset, digests=digests)
+    async def _ask(self, what: What, *, index: int = 0, offset: int = 0, digests: tuple[bytes, ...] = ()) -> Response:
+        request = ReplayRequest(
+            epoch=self.epoch, stage=self.stage, what=what, index=index, offset=offset, digests=digests
+        )
         try:
             with trio.fail_after(PATIENCE_S):
                 return await self.streams.call(self.peer_id, REPLAY, Request(request.to_fields()))

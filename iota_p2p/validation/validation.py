@@ -18,6 +18,7 @@ from iota_p2p.validation.evidence_exchange import serve_evidence
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
 from iota_p2p.validation.proof_exchange import serve_proofs
 from iota_p2p.validation.replay_exchange import serve_replay
+from iota_p2p.validation.replay_findings import ReplayFindings
 from iota_p2p.validation.seed_book import SeedBook
 from iota_p2p.validation.validator import Validator
 from iota_p2p.validation.work_keeper import WorkKeeper
@@ -37,7 +38,7 @@ class ValidationConfig:
         ledger: of its home.
         step_s: see `Validator`.
         stake: what it registers with; 0 does not validate.
-        num_replays: see `Validator`.
+        replay_ppm: see `Validator`.
         from_start: whether the run is in its first epoch.
         software: name and version.
         kind: how it validates; bad peers of tests do it otherwise.
@@ -47,7 +48,7 @@ class ValidationConfig:
     ledger: Ledger
     step_s: float
     stake: int = 1
-    num_replays: int = 0
+    replay_ppm: int = 0
     from_start: bool = True
     software: str = ""
     kind: type[Validator] = Validator
@@ -88,6 +89,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     keeper = EvidenceKeeper(peer.identity, share.terms.run_id)
     worked = WorkKeeper(peer.identity, share.terms.run_id)
     bulletin = Bulletin(member, share)
+    findings = ReplayFindings(bulletin)
     attendance = Attendance(member, share)
     facts: list[Fact] = []
     docket = Docket(bulletin, facts.append)
@@ -103,18 +105,20 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
         step_s=config.step_s,
         stake=config.stake,
         software=config.software,
-        num_replays=config.num_replays,
+        findings=findings,
+        replay_ppm=config.replay_ppm,
     )
     validation = Validation(validator, share, config.ledger, docket, facts)
     bulletin.on_fact = validation.keep
     bulletin.on_equivocation = docket.file
     share.witness, share.work_begun, share.work_closed = keeper.take, worked.begun, worked.closed
+    share.work_stepped = worked.stepped
     validation.keep(Fact(RULES_KIND, 0, peer.identity.peer_id, config.rules.to_bytes()))
     await serve_evidence(peer.network.streams, keeper)
     await serve_proofs(peer.network.streams, docket.proof_of)
     await serve_replay(peer.network.streams, worked, share.payloads)
     async with trio.open_nursery() as nursery:
-        for task in (bulletin.run, docket.run, attendance.run, validator.run, validation.keep_writing):
+        for task in (bulletin.run, docket.run, findings.run, attendance.run, validator.run, validation.keep_writing):
             nursery.start_soon(task)
         try:
             yield validation

@@ -6,7 +6,7 @@ After an epoch e has closed, in steps of `step_s`:
     2  the validators of e - 1 reveal their records, and with them the outputs that make the next seed
     3  they agree and vote on the result of e - 1; its certificate is the seed that elects the validators of e
     5  without a certificate the chain of seeds goes on without outputs
-    then  the validators of e fetch the evidence and score it, while e + 1 trains
+    then  the validators of e fetch the evidence, score it and replay work, while e + 1 trains
 """
 
 import logging
@@ -26,7 +26,8 @@ from iota_p2p.validation.bulletin import Bulletin
 from iota_p2p.validation.docket import Docket
 from iota_p2p.validation.evidence_gathering import EvidenceGathering, Gathered
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
-from iota_p2p.validation.replayer import Replayer
+from iota_p2p.validation.replay_findings import ReplayFindings
+from iota_p2p.validation.replay_round import ReplayRound
 from iota_p2p.validation.seed_book import SeedBook
 from iota_p2p.validation.work_keeper import WorkKeeper
 from iota_p2p_crypto.identity import PeerId
@@ -35,10 +36,10 @@ from iota_p2p_protocols.message import open_signed, seal_message
 from iota_p2p_protocols.scoring.assembly import Observation, score_rows, with_faults
 from iota_p2p_protocols.scoring.attribution import mean_loss_micronats
 from iota_p2p_protocols.scoring.combination import ScoringRules
-from iota_p2p_protocols.scoring.election import ElectionProof, Registration, elect, electorate
+from iota_p2p_protocols.scoring.election import ElectionProof, Electorate, Registration, elect, electorate
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms
 from iota_p2p_protocols.scoring.preference import MAX_ROUNDS
-from iota_p2p_protocols.scoring.replay_draw import Pair, draw_replays, pairs_in
+from iota_p2p_protocols.scoring.replay_draw import Pair
 from iota_p2p_protocols.scoring.replay_verdict import Verdict, worse
 from iota_p2p_protocols.scoring.result import CertifiedResult
 from iota_p2p_protocols.scoring.score_record import GENESIS, MAX_PROOFS, ScoreRecord
@@ -57,6 +58,7 @@ class Prepared:
     """A scored epoch whose record is not signed yet: until it is revealed, nothing of it leaves this peer."""
 
     election: ElectionProof
+    voters: Electorate
     gathered: Gathered
     seen: dict[PeerId, Observation]
 
@@ -78,7 +80,8 @@ class Validator:
         step_s: between two steps, in seconds; long enough for everybody to have turned over and for gossip to arrive.
         stake: what we register with; 0 does not validate.
         software: name and version, for records.
-        num_replays: stages of peers that are replayed after each epoch.
+        findings: what other validators' replays found.
+        replay_ppm: what we replay of an epoch, of what a peer does in it on average.
         on_replay: told of the epoch, the pair and the verdict.
         on_record, on_result: told of what we signed and what was agreed.
     """
@@ -96,7 +99,8 @@ class Validator:
     step_s: float
     stake: int
     software: str
-    num_replays: int = 0
+    findings: ReplayFindings
+    replay_ppm: int = 0
     on_replay: Callable[[int, Pair, Verdict], None] = lambda _epoch, _pair, _verdict: None
     on_record: Callable[[ScoreRecord], None] = lambda _: None
     on_result: Callable[[CertifiedResult], None] = lambda _: None
@@ -214,7 +218,7 @@ class Validator:
             EvidenceTerms(run_id=terms.run_id, num_stages=terms.num_stages, epoch=closed),
         )
         gathered = await gathering.run()
-        self._prepared[closed] = Prepared(election, gathered, self._observations(closed, gathered))
+        self._prepared[closed] = Prepared(election, voters, gathered, self._observations(closed, gathered))
         _log.info("epoch scored", extra={"epoch": closed, "records": len(gathered.joined.records)})
 
     async def _replay(self, closed: int) -> None:
@@ -222,23 +226,23 @@ class Validator:
         prepared, seed = self._prepared.get(closed), self.seeds.seed(closed + 1)
         if prepared is None or seed is None:
             return
-        evidence = prepared.gathered.joined
-        replayer = Replayer(self.bulletin.member.network.streams, self.bulletin.share)
-        for pair in draw_replays(seed, pairs_in(evidence), self.num_replays):
-            peer_id, stage = pair
-            if peer_id == self.bulletin.member.identity.peer_id:
-                continue  # nobody scores itself
-            work = self.bulletin.said(closed).work.get(pair)
-            verdict = Verdict("no-evidence")
-            if work is not None:
-                verdict = await replayer.run(work, evidence, lambda: closed in self._prepared)
-            too_late = self.bulletin.share.epoch > closed + 1  # by now payloads are forgotten
-            if verdict.replay == "no-evidence" and (too_late or not self.bulletin.member.view.is_live(peer_id)):
-                verdict = Verdict("not-drawn")  # to be gone, or asked too late, is no fault
-            seen = prepared.seen.get(peer_id, Observation())
-            prepared.seen[peer_id] = replace(seen, replay=worse(seen.replay, verdict.replay))
-            _log.info("work replayed", extra={"peer": peer_id, "stage": stage, "replay": verdict.replay})
+
+        def note(pair: Pair, verdict: Verdict) -> None:
+            seen = prepared.seen.get(pair[0], Observation())
+            prepared.seen[pair[0]] = replace(seen, replay=worse(seen.replay, verdict.replay))
             self.on_replay(closed, pair, verdict)
+
+        await ReplayRound(
+            bulletin=self.bulletin,
+            findings=self.findings,
+            evidence=prepared.gathered.joined,
+            rules=self.rules,
+            voters=prepared.voters,
+            seed=seed,
+            replay_ppm=self.replay_ppm,
+            is_wanted=lambda: closed in self._prepared,
+            on_verdict=note,
+        ).run()
 
     def _observations(self, epoch: int, gathered: Gathered) -> dict[PeerId, Observation]:
         presence = self.attendance.presence_ppm(epoch)

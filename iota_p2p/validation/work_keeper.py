@@ -1,4 +1,4 @@
-"""What we did on each held stage in the last epochs: where it began, the log, where it ended, until it was replayed.
+"""What we did on each held stage in the last epochs: the log, and what the stage was at its cuts, until it is replayed.
 
 Checkpoints are kept in memory, since a replay comes within an epoch or never. Where a stage begins an epoch as it ended
 the one before, both share their bytes.
@@ -8,15 +8,20 @@ from dataclasses import dataclass, field
 from math import floor
 
 from iota_p2p.training.held_stage import HeldStage
-from iota_p2p_crypto.digest import digest
+from iota_p2p.training.stage_state import state_bounds
+from iota_p2p.validation.segment_states import SegmentStates
+from iota_p2p_crypto.digest import Digest, digest
 from iota_p2p_crypto.identity import Identity
 from iota_p2p_protocols.message import seal_message
+from iota_p2p_protocols.scoring.segments import most_segments, segments_of
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 from iota_p2p_protocols.work_log import WorkLog
 
 # While an epoch is replayed, the next one is under way.
 KEPT_EPOCHS = 2
-# Weights and two moments in float32: a stage of 80 million weights has checkpoints of 1 GB, and four of them are kept.
+# What an epoch's states on one stage may come to. It decides into how many segments logs are cut, so it is the same for
+# everybody: logs of 5 million weights have 16, those of 45 million weights one.
+STATES_BYTES = 2 << 30
 # Beyond that the oldest go, and whoever wants to replay those is told that they are gone.
 MAX_KEPT_BYTES = 4 << 30
 LIFETIME_S = 86_400
@@ -29,19 +34,22 @@ class KeptWork:
     Attributes:
         epoch, stage: which.
         log: closed.
-        start, end: checkpoints before its first and after its last entry.
+        theta_digest: of the weights it began with.
+        checkpoints: before its first entry, at its cuts and after its last entry.
+        stashes: at its cuts.
     """
 
     epoch: int
     stage: int
     log: WorkLog
-    start: bytes
-    end: bytes
+    theta_digest: Digest
+    checkpoints: tuple[bytes, ...]
+    stashes: tuple[bytes, ...]
 
     @property
     def num_bytes(self) -> int:
         """Return what it takes at most."""
-        return len(self.start) + len(self.end)
+        return sum(map(len, self.checkpoints)) + sum(map(len, self.stashes))
 
 
 @dataclass(slots=True)
@@ -57,22 +65,39 @@ class WorkKeeper:
     identity: Identity
     run_id: bytes
     limit_bytes: int = MAX_KEPT_BYTES
-    _starts: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    _growing: dict[int, SegmentStates] = field(default_factory=dict)  # by stage
     _kept: dict[tuple[int, int], KeptWork] = field(default_factory=dict)
     _committed: set[tuple[int, int]] = field(default_factory=set)
 
     def begun(self, held: HeldStage) -> None:
         """Take the checkpoint that a stage's epoch begins with; on the lane."""
-        checkpoint = held.compute.checkpoint()
-        before = next((one.end for one in self._kept.values() if one.end == checkpoint), checkpoint)
-        self._starts[held.index] = (held.epoch, before)
+        start = held.compute.checkpoint()
+        before = next((one.checkpoints[-1] for one in self._kept.values() if one.checkpoints[-1] == start), start)
+        theta_bytes = state_bounds(held.spec, held.index).weights_bytes
+        most = most_segments(theta_bytes, STATES_BYTES)
+        self._growing[held.index] = SegmentStates(held.epoch, before, most, theta_bytes)
+
+    def stepped(self, held: HeldStage) -> None:
+        """Take what a stage has become by an inner step, if its log may be cut there; on the lane."""
+        states = self._growing.get(held.index)
+        if states is not None and states.epoch == held.epoch:
+            states.stepped(held)
 
     def closed(self, held: HeldStage) -> None:
         """Take the log that is complete and the checkpoint it leads to; on the lane. No work is nothing to keep."""
-        epoch, start = self._starts.pop(held.index, (-1, b""))
-        if epoch == held.epoch and len(held.log):
-            self._kept[epoch, held.index] = KeptWork(epoch, held.index, held.log, start, held.compute.checkpoint())
-            self._forget(epoch)
+        states = self._growing.pop(held.index, None)
+        if states is None or states.epoch != held.epoch or not len(held.log):
+            return
+        segments = segments_of(held.log, states.most)
+        self._kept[held.epoch, held.index] = KeptWork(
+            epoch=held.epoch,
+            stage=held.index,
+            log=held.log,
+            theta_digest=digest(states.start[-states.theta_bytes :]),
+            checkpoints=states.checkpoints(len(segments), held.compute.checkpoint()),
+            stashes=states.stashes(held.log, segments),
+        )
+        self._forget(held.epoch)
 
     def commit(self, epoch: int, now_s: float) -> list[bytes]:
         """Fix what was closed of an epoch and is not committed to yet; return a signed commitment for each stage.
@@ -97,8 +122,9 @@ class WorkKeeper:
             stage=one.stage,
             log_root=one.log.root,
             num_entries=len(one.log),
-            start_digest=digest(one.start),
-            end_digest=digest(one.end),
+            theta_digest=one.theta_digest,
+            checkpoints=tuple(map(digest, one.checkpoints)),
+            stashes=tuple(map(digest, one.stashes)),
         )
         return seal_message(message, self.identity)
 

@@ -92,9 +92,9 @@ MERGE = ProtocolSpec(id="/iota-p2p/merge/1", max_header_bytes=128 * _KIB, max_pa
 # stages, and are all that is asked for again when the stream breaks.
 EVIDENCE = ProtocolSpec(id="/iota-p2p/evidence/1", max_header_bytes=1 * _KIB, max_payload_bytes=8 * 1024 * _KIB)
 
-# What a work commitment rests on: the log or a checkpoint in pieces of 8 MiB, or payloads by digest, each at most as
-# long as an activation.
-REPLAY = ProtocolSpec(id="/iota-p2p/replay/1", max_header_bytes=16 * _KIB, max_payload_bytes=64 * 1024 * _KIB + 4)
+# What a work commitment rests on: the log, a checkpoint or a stash in pieces of 8 MiB, or payloads by digest, each at
+# most as long as an activation.
+REPLAY = ProtocolSpec(id="/iota-p2p/replay/2", max_header_bytes=16 * _KIB, max_payload_bytes=64 * 1024 * _KIB + 4)
 
 # The proof behind an accusation, whole: a merge's, with a block of each of 64 members, has 4.4 MiB (`fault_file`).
 PROOF = ProtocolSpec(id="/iota-p2p/proof/1", max_header_bytes=1 * _KIB, max_payload_bytes=4424 * _KIB)
@@ -135,7 +135,9 @@ REGISTRATIONS = TopicSpec(name="registrations", version=1, max_bytes=1 * _KIB, m
 # Two an epoch, of some seconds at least: as a tail and as a source.
 COMMITMENTS = TopicSpec(name="commitments", version=1, max_bytes=1 * _KIB, messages_per_minute=60, burst=16)
 # One for each stage that a peer held and for each epoch, as contributions.
-WORK = TopicSpec(name="work", version=1, max_bytes=1 * _KIB, messages_per_minute=128, burst=128)
+WORK = TopicSpec(name="work", version=2, max_bytes=3 * _KIB, messages_per_minute=128, burst=128)
+# A validator looks at a few peers an epoch, of which an honest network has none to tell of.
+FINDINGS = TopicSpec(name="findings", version=1, max_bytes=1 * _KIB, messages_per_minute=60, burst=16)
 # One for each proof that a peer found, of which an honest network has none and a bad merge some dozens.
 FAULTS = TopicSpec(name="faults", version=1, max_bytes=1 * _KIB, messages_per_minute=64, burst=64)
 # One an epoch; GossipSub carries a record of 1,000 peers.
@@ -152,6 +154,7 @@ TOPICS: tuple[TopicSpec, ...] = (
     CONTRIBUTIONS,
     EPOCHS,
     FAULTS,
+    FINDINGS,
     MERGES,
     PREFERENCES,
     PROGRESS,

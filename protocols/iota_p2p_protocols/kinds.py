@@ -19,6 +19,7 @@ from iota_p2p_protocols.scoring.accusation import Accusation
 from iota_p2p_protocols.scoring.election import Registration
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment
 from iota_p2p_protocols.scoring.preference import Preference
+from iota_p2p_protocols.scoring.replay_finding import ReplayFinding
 from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
@@ -45,6 +46,7 @@ KIND_BY_DOMAIN: Mapping[Domain, type[Message]] = {
         ReducerReport,
         Refusal,
         Registration,
+        ReplayFinding,
         Roster,
         ScoreRecord,
         SettlementVote,

@@ -20,7 +20,7 @@ from iota_p2p_protocols.microbatch import MicrobatchId
 
 # Thirty thousand microbatches there and back, and their steps: more than one stage does in an epoch of hours.
 MAX_ENTRIES = 2**16
-MAX_LOG_BYTES = MAX_ENTRIES * 192  # a forward has at most 185 bytes, the rest less
+MAX_LOG_BYTES = MAX_ENTRIES * 200  # a forward has at most 192 bytes, the rest less
 
 
 class Forward(Message):
@@ -29,10 +29,12 @@ class Forward(Message):
     Attributes:
         microbatch: which microbatch.
         in_digest: digest of the payload it worked on; for stage 0 the microbatch's digest.
+        again: whether it ran before, in the log of an earlier epoch: what was sent came of that, not of this.
     """
 
     microbatch: MicrobatchId
     in_digest: DigestField
+    again: bool = False
 
 
 class Backward(Message):

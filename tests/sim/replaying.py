@@ -19,7 +19,13 @@ from iota_p2p.validation.replayer import Replayer
 from iota_p2p.validation.work_keeper import WorkKeeper
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.message import open_signed
-from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms, join_evidence, open_evidence
+from iota_p2p_protocols.scoring.evidence import (
+    EvidenceCommitment,
+    EvidenceTerms,
+    JoinedEvidence,
+    join_evidence,
+    open_evidence,
+)
 from iota_p2p_protocols.scoring.replay_verdict import Verdict
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 from iota_p2p_testnet.training_swarm import Twist, open_training_swarm, small_run
@@ -77,25 +83,51 @@ class Witnesses:
                 work.closed(held)
 
             share.witness, share.work_begun, share.work_closed = evidence.take, begun, closed
+            share.work_stepped = work.stepped
             await serve_replay(peer.network.streams, work, share.payloads)
             if twist is not None:
                 await twist(peer, trainer)
 
         return keep
 
+    def joined(self) -> JoinedEvidence:
+        """Return what all of them show of EPOCH, joined."""
+        shown = []
+        for keeper in self.evidence.values():
+            for envelope in keeper.commit(EPOCH, NOW_S):
+                commitment = open_signed(envelope, EvidenceCommitment)
+                envelopes = keeper.shown(commitment.digest) or ()
+                terms = EvidenceTerms(run_id=self.run_id, num_stages=3, epoch=EPOCH)
+                shown.append((commitment, open_evidence(commitment, envelopes, terms)))
+        return join_evidence(shown, self.run_id)
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """A verdict, and the processor seconds of the work and of its replay."""
+    """What looking at one peer's epoch came to.
 
-    verdict: Verdict
+    Attributes:
+        read: the verdict of its log alone.
+        redone: of each segment.
+        work_s, replay_s: processor seconds of the work, and of replaying all segments.
+    """
+
+    read: Verdict
+    redone: tuple[Verdict, ...]
     work_s: float
     replay_s: float
 
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all."""
+        return min((self.read, *self.redone), key=lambda one: ("failed", "no-evidence").count(one.replay) == 0)
 
-async def replayed(folder: Path, stage: int, twist: Twist | None = None, merge: MergeSpec | None = None) -> Outcome:
-    """Let two replicas of each of three stages train, one of them twisted, and another peer replay that one."""
-    spec = small_run(folder, num_stages=3, target_microbatches=80, merge=merge)
+
+async def replayed(
+    folder: Path, stage: int, twist: Twist | None = None, merge: MergeSpec | None = None, per_step: int = 1
+) -> Outcome:
+    """Let two replicas of each of three stages train, one of them twisted, and another peer replay all of that one."""
+    spec = small_run(folder, num_stages=3, target_microbatches=80, microbatches_per_step=per_step, merge=merge)
     witnesses = Witnesses(spec.run_id)
     async with open_training_swarm(1, spec, folder) as swarm:
         suspect = await swarm.start(0, pinned=(stage,), costs=SLOW, twist=witnesses.of(twist))
@@ -104,22 +136,18 @@ async def replayed(folder: Path, stage: int, twist: Twist | None = None, merge: 
             replayer = await swarm.start(number, pinned=pinned, costs=SLOW, twist=witnesses.of())
         await swarm.until(lambda: all(m.trainer.share.epoch > EPOCH for m in swarm.members.values()))
         await trio.sleep(1)  # merges and last words
-        shown = []
-        for keeper in witnesses.evidence.values():
-            for envelope in keeper.commit(EPOCH, NOW_S):
-                commitment = open_signed(envelope, EvidenceCommitment)
-                envelopes = keeper.shown(commitment.digest) or ()
-                terms = EvidenceTerms(run_id=spec.run_id, num_stages=3, epoch=EPOCH)
-                shown.append((commitment, open_evidence(commitment, envelopes, terms)))
-        evidence = join_evidence(shown, spec.run_id)
+        evidence = witnesses.joined()
         [envelope] = witnesses.work[suspect.peer.identity.peer_id].commit(EPOCH, NOW_S)
         for member in swarm.members.values():
             member.trainer.source.paused = True  # the replay's turns are all that is left to see
-        work = open_signed(envelope, WorkCommitment)
         replaying = Replayer(replayer.peer.network.streams, replayer.trainer.share)
         lane = replayer.trainer.share.lane
         assert isinstance(lane, CpuLane)
         before_s = lane.spent_s[Priority.BACKGROUND]
-        verdict = await replaying.run(work, evidence, lambda: True)
+        shown = await replaying.read(open_signed(envelope, WorkCommitment), evidence)
         work_s = witnesses.spent_s[suspect.peer.identity.peer_id, EPOCH]
-        return Outcome(verdict, work_s, lane.spent_s[Priority.BACKGROUND] - before_s)
+        if isinstance(shown, Verdict):
+            return Outcome(shown, (), work_s, 0.0)
+        redone = [await replaying.redo(shown, segment, lambda: True) for segment in shown.segments]
+        replay_s = lane.spent_s[Priority.BACKGROUND] - before_s
+        return Outcome(Verdict("not-drawn"), tuple(redone), work_s, replay_s)

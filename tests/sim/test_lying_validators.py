@@ -52,7 +52,7 @@ async def run_with(folder: Path, kind: type[Validator], num_results: int = 3) ->
         for number in range(4):
             member = await swarm.start(number, pinned=(number % 2,), costs=SLOW)
             config = config_of(folder, member, stack)
-            config = replace(config, num_replays=0, kind=kind if number == 3 else Validator)
+            config = replace(config, replay_ppm=0, kind=kind if number == 3 else Validator)
             validation = await stack.enter_async_context(open_validation(member.peer, member.trainer.share, config))
             me = member.peer.identity.peer_id
             validation.validator.on_result = outcome.results.setdefault(me, []).append

@@ -46,7 +46,7 @@ def config_of(folder: Path, member: Member, stack: AsyncExitStack) -> Validation
     home = folder / f"peer-{member.number}"
     home.mkdir(parents=True, exist_ok=True)
     ledger = stack.enter_context(open_ledger(home / FILE_NAME))
-    return ValidationConfig(rules=RULES, ledger=ledger, step_s=STEP_S, num_replays=2, software="iota-p2p test")
+    return ValidationConfig(rules=RULES, ledger=ledger, step_s=STEP_S, replay_ppm=500_000, software="iota-p2p test")
 
 
 @pytest.mark.slow

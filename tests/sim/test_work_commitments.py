@@ -13,6 +13,7 @@ from iota_p2p.run.data import RunData
 from iota_p2p.run.shards import ShardStore
 from iota_p2p.run.spec import MergeSpec
 from iota_p2p.training.replay import replay
+from iota_p2p.training.stage_state import state_bounds
 from iota_p2p.training.trainer import Trainer
 from iota_p2p.validation.work_keeper import WorkKeeper
 from iota_p2p_crypto.digest import digest
@@ -36,6 +37,7 @@ async def test_work_commitment__names_a_log_that_leads_from_start_to_end(
     async def keep(peer: Peer, trainer: Trainer) -> None:
         keeper = keepers[len(keepers)] = WorkKeeper(peer.identity, spec.run_id)
         trainer.share.work_begun, trainer.share.work_closed = keeper.begun, keeper.closed
+        trainer.share.work_stepped = keeper.stepped
 
     async with open_training_swarm(1, spec, tmp_path) as swarm:
         members = [await swarm.start(n, pinned=(min(n, 1),), costs=SLOW, twist=keep) for n in range(3)]
@@ -46,14 +48,17 @@ async def test_work_commitment__names_a_log_that_leads_from_start_to_end(
             assert keepers[number].commit(1, NOW_S) == []
             said, kept = open_signed(envelope, WorkCommitment).payload, keepers[number].kept(1, stage)
             assert kept is not None
-            assert said.start_digest == digest(kept.start)
-            assert said.end_digest == digest(kept.end) != said.start_digest
+            assert said.checkpoints == tuple(map(digest, kept.checkpoints))
+            assert said.stashes == tuple(map(digest, kept.stashes))
+            assert len(set(said.checkpoints)) == len(said.checkpoints) > 2
+            size = state_bounds(spec, stage).weights_bytes
+            assert said.theta_digest == digest(kept.checkpoints[0][-size:])
             log = WorkLog.from_bytes(kept.log.to_bytes())
             assert (log.root, len(log)) == (said.log_root, said.num_entries)
             compute = StageCompute(spec, stage, seed=spec.seed)
-            compute.restore(kept.start)
+            compute.restore(kept.checkpoints[0])
             replay(compute, log, data, member.trainer.share.payloads.get)
-            assert digest(compute.checkpoint()) == said.end_digest
+            assert digest(compute.checkpoint()) == said.checkpoints[-1]
 
 
 async def test_work_keeper__drops_the_oldest_beyond_its_bytes(tmp_path: Path, autojump_clock: MockClock) -> None:

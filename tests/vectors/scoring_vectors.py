@@ -113,20 +113,34 @@ def _work() -> list[Case]:
         "stage": 1,
         "log_root": bytes([1]) * 32,
         "num_entries": 3,
-        "start_digest": bytes([2]) * 32,
-        "end_digest": bytes([3]) * 32,
+        "theta_digest": bytes([2]) * 32,
+        "checkpoints": (bytes([3]) * 32, bytes([4]) * 32, bytes([5]) * 32),
+        "stashes": (bytes([6]) * 32,),
     }
 
     def case(name: str, **changes: Any) -> Case:
         envelope = seal(WORK, fields | changes, [STAGES[1][0]])
-        said = {key: value.hex() if isinstance(value, bytes) else value for key, value in (fields | changes).items()}
-        return {"name": name, "envelope": envelope.hex(), **said}
+        return {"name": name, "envelope": envelope.hex(), **in_hex(fields | changes)}
 
     return [
         case("one log"),
         case("no entry", num_entries=0) | {"error": "message-field"},
         case("more than a log holds", num_entries=2**16 + 1) | {"error": "message-field"},
+        case("no end", checkpoints=(bytes(32),), stashes=()) | {"error": "message-field"},
+        case("a cut without a stash", stashes=()) | {"error": "message-field"},
+        case("too many cuts", checkpoints=(bytes(32),) * 18, stashes=(bytes(32),) * 16) | {"error": "message-field"},
     ]
+
+
+def in_hex(fields: dict[str, Any]) -> Case:
+    """Return fields with digests, and tuples of digests, in hex."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [shown(one) for one in value]
+        return value.hex() if isinstance(value, bytes) else value
+
+    return {name: shown(value) for name, value in fields.items()}
 
 
 def _run_work(case: Case) -> None:
@@ -135,7 +149,8 @@ def _run_work(case: Case) -> None:
     if "error" not in case:
         payload = open_signed(envelope, WorkCommitment).payload
         assert (payload.stage, payload.log_root.hex()) == (case["stage"], case["log_root"])
-        assert payload.end_digest.hex() == case["end_digest"]
+        assert [one.hex() for one in payload.checkpoints] == case["checkpoints"]
+        assert [one.hex() for one in payload.stashes] == case["stashes"]
 
 
 def _seeds() -> list[Case]:

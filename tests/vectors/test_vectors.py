@@ -21,6 +21,7 @@ from tests.vectors import (
     inference_vectors,
     membership_vectors,
     reduce_vectors,
+    replay_vectors,
     scoring_vectors,
     settlement_vectors,
     vrf_vectors,
@@ -39,6 +40,7 @@ RUNNERS: dict[str, Callable[[str, Case], None]] = {
     "inference": inference_vectors.run,
     "membership": membership_vectors.run,
     "reduce": reduce_vectors.run,
+    "replay": replay_vectors.run,
     "settlement": settlement_vectors.run,
     "scoring": scoring_vectors.run,
     "vrf": vrf_vectors.run,
@@ -55,6 +57,7 @@ GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
     "inference": inference_vectors.documents,
     "membership": membership_vectors.documents,
     "reduce": reduce_vectors.documents,
+    "replay": replay_vectors.documents,
     "settlement": settlement_vectors.documents,
     "scoring": scoring_vectors.documents,
 }

@@ -14,6 +14,7 @@ from iota_p2p_protocols.message import Opener, open_gossip, open_message, open_s
 from iota_p2p_protocols.scoring.accusation import Accusation
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment
 from iota_p2p_protocols.scoring.preference import Preference
+from iota_p2p_protocols.scoring.replay_finding import ReplayFinding
 from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
@@ -21,7 +22,7 @@ from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 # Epochs back that are still being talked about: work is done, scored, revealed and paid out in four.
 KEPT_EPOCHS = 4
 
-Scored = TypeVar("Scored", Accusation, EvidenceCommitment, Preference, ScoreRecord, WorkCommitment)
+Scored = TypeVar("Scored", Accusation, EvidenceCommitment, Preference, ReplayFinding, ScoreRecord, WorkCommitment)
 
 
 def validate_of_epoch(

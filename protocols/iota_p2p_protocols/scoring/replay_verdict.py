@@ -1,8 +1,9 @@
 """What a replay shows: does the work that a peer committed to bear out the records it is in?
 
-The replay starts from the peer's own checkpoint and does what its log says. On the same platform the same bytes come
-out again, but for a last bit now and then, as where data lies in memory can decide how a sum is rounded; whether
-platforms are the same shows in the outputs themselves. Between platforms what comes out must only be alike.
+Two looks. The whole log is read, which costs next to nothing: is everything in it that records say was done? Then one
+segment is done again, from the checkpoint that the peer committed to. On the same platform the same bytes come out,
+but for a last bit now and then, as where data lies in memory can decide how a sum is rounded; whether platforms are the
+same shows in the outputs themselves. Between platforms what comes out must only be alike.
 """
 
 from collections import Counter
@@ -15,14 +16,21 @@ from iota_p2p_protocols.chain import chain_end, open_chain
 from iota_p2p_protocols.microbatch import MicrobatchId
 from iota_p2p_protocols.scoring.combination import Replay
 from iota_p2p_protocols.scoring.evidence import JoinedEvidence
+from iota_p2p_protocols.scoring.segments import Segment, segments_of
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
-from iota_p2p_protocols.work_log import Backward, InnerStep, WorkLog
+from iota_p2p_protocols.work_log import Backward, Forward, InnerStep, WorkLog
 
 # Records that need not be borne out: a peer has eight microbatches under way on a stage when an epoch begins, and eight
 # when it ends, and parts of those stand in the logs of the epochs beside it.
 MAX_CROSSING = 16
+# Forwards that an epoch runs again, at most: those under way when it began.
+MAX_AGAIN = 8
 # Graphs that a replay holds at a time, at most: twice what a peer has under way.
 MAX_OPEN = 16
+# Outputs of a segment that need not come out: one bit that a cosmic ray turned. A lie that is worth telling is in more.
+MAX_ODD = 1
+# Forwards that run more than once, as callers die or lose patience; of those it cannot be told which one was sent.
+MOST_REPEATED = 0.25
 # What IOTA's validators ask of activations and weights (facts, 1).
 LEAST_OUTPUT_RATIO = 0.8
 LEAST_UPDATE_RATIO = 0.7
@@ -35,8 +43,12 @@ LOSS_TOLERANCE_MICRONATS = 10_000
 Reason = Literal[
     "none",
     "log-root",
+    "log-cuts",
     "log-steps",
     "log-open",
+    "log-again",
+    "log-repeated",
+    "start-state",
     "no-forward",
     "no-backward",
     "output",
@@ -44,6 +56,7 @@ Reason = Literal[
     "end-state",
     "not-replayable",
 ]
+_Key = tuple[MicrobatchId, bytes]  # a microbatch and the digest of the payload it came with
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +90,30 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class Redone:
-    """A forward pass of the log, done again.
+    """A forward pass of the segment that a record is about, done again.
 
     Attributes:
-        microbatch, in_digest: as in the log.
+        owed: what the record says of it.
         out_digest: digest of what came out; None in the last stage.
         loss_micronats: in the last stage the loss, else None.
-        backward: what the log's backward of it worked on; None without one.
         likeness: to what the peer sent, where the digests differ and that could be had.
     """
 
-    microbatch: MicrobatchId
-    in_digest: bytes
+    owed: Owed
     out_digest: bytes | None
     loss_micronats: int | None
-    backward: bytes | None
     likeness: Likeness | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a replay came to.
+    """What the replay of a segment came to.
 
     Attributes:
-        redone: every forward of the log.
+        redone: every forward to be judged.
         end_digest: SHA-256 of the checkpoint it ended with.
-        likeness: of the update that the weights got to the one of the peer's own end; None if that was not had.
+        likeness: of the update that the weights got to the one that the peer's own next checkpoint has; None if that
+            was not had.
     """
 
     redone: Sequence[Redone]
@@ -143,10 +154,19 @@ def owed_by(peer_id: PeerId, stage: int, evidence: JoinedEvidence, run_id: bytes
     return owed
 
 
-def check_log(log: WorkLog, work: WorkCommitment, microbatches_per_step: int) -> Reason:
-    """Return what is wrong with a log before anything of it is done again; "none" if nothing."""
+def check_log(log: WorkLog, work: WorkCommitment, microbatches_per_step: int, most: int) -> Reason:
+    """Return what is wrong with a log by itself; "none" if nothing.
+
+    Args:
+        log: what the peer shows.
+        work: what it committed to.
+        microbatches_per_step: the run's.
+        most: segments that a log of the stage may have.
+    """
     if log.root != work.log_root or len(log) != work.num_entries:
         return "log-root"
+    if len(segments_of(log, most)) != work.num_segments:
+        return "log-cuts"
     goes_back = {entry.forward for entry in log.entries if isinstance(entry, Backward)}
     summed = num_open = 0
     for position, entry in enumerate(log.entries):
@@ -160,55 +180,84 @@ def check_log(log: WorkLog, work: WorkCommitment, microbatches_per_step: int) ->
             if summed != microbatches_per_step:
                 return "log-steps"
             summed = 0
-    return "none" if summed < microbatches_per_step else "log-steps"
+    return "log-steps" if summed >= microbatches_per_step else _check_forwards(log)
 
 
-def judge(work: WorkCommitment, owed: Iterable[Owed], replayed: Replayed) -> Verdict:
-    """Return the verdict on work whose log holds by `check_log`."""
-    attempts: dict[tuple[MicrobatchId, bytes], list[Redone]] = {}
-    for redone in replayed.redone:
-        attempts.setdefault((redone.microbatch, redone.in_digest), []).append(redone)
-    pairs = [(one, attempts.get((one.microbatch, one.in_digest), [])) for one in owed]
-    exact = replayed.end_digest == work.end_digest or _same_platform(pairs)
+def _check_forwards(log: WorkLog) -> Reason:
+    forwards = [entry for entry in log.entries if isinstance(entry, Forward)]
+    if sum(one.again for one in forwards) > MAX_AGAIN:
+        return "log-again"
+    num_repeated = sum(count - 1 for count in _attempts(log).values())
+    return "log-repeated" if num_repeated > max(MAX_CROSSING, MOST_REPEATED * len(forwards)) else "none"
+
+
+def _attempts(log: WorkLog) -> Counter[_Key]:
+    forwards = (entry for entry in log.entries if isinstance(entry, Forward) and not entry.again)
+    return Counter((one.microbatch, one.in_digest) for one in forwards)
+
+
+def read_log(log: WorkLog, owed: Iterable[Owed]) -> Verdict:
+    """Return what the log by itself says of a peer's records: "failed", or "not-drawn" since nothing was done again."""
+    backs = {entry.forward: entry.in_digest for entry in log.entries if isinstance(entry, Backward)}
+    went_back: dict[_Key, list[bytes | None]] = {}
+    for position, entry in enumerate(log.entries):
+        if isinstance(entry, Forward):
+            went_back.setdefault((entry.microbatch, entry.in_digest), []).append(backs.get(position))
     found: Counter[Reason] = Counter()
-    for one, done in pairs:
-        reason = _why_not(one, done, exact=exact)
-        if reason != "none":
-            found[reason] += 1
-    findings = tuple(sorted(found.items()))
-    if found.total() > MAX_CROSSING:
-        return Verdict("failed", max(sorted(found), key=found.__getitem__), findings)
-    if replayed.end_digest != work.end_digest and (
-        replayed.likeness is None or not replayed.likeness.holds(LEAST_UPDATE_RATIO)
-    ):
+    for one in owed:
+        through = went_back.get((one.microbatch, one.in_digest))
+        if through is None:
+            found["no-forward"] += 1
+        elif all(name is None for name in through) or (
+            one.loss_micronats is not None and one.out_digest not in through
+        ):
+            found["no-backward"] += 1
+    if found.total() <= MAX_CROSSING:
+        return Verdict("not-drawn", findings=tuple(sorted(found.items())))
+    return Verdict("failed", max(sorted(found), key=found.__getitem__), tuple(sorted(found.items())))
+
+
+def judged_forwards(log: WorkLog, segment: Segment, owed: Iterable[Owed]) -> dict[int, Owed]:
+    """Return the forwards of a segment that must come to what records say, by position.
+
+    Left out are those that run again, and those of which there are several: any of them may be what was sent.
+    """
+    attempts = _attempts(log)
+    by_key = {(one.microbatch, one.in_digest): one for one in owed}
+    judged = {}
+    for position, entry in enumerate(log.entries[segment.first : segment.end], segment.first):
+        if isinstance(entry, Forward) and not entry.again:
+            key = (entry.microbatch, entry.in_digest)
+            if key in by_key and attempts[key] == 1:
+                judged[position] = by_key[key]
+    return judged
+
+
+def judge(end_digest: bytes, replayed: Replayed) -> Verdict:
+    """Return the verdict on a segment whose own next checkpoint has that digest."""
+    same_end = replayed.end_digest == end_digest
+    exact = same_end or _same_platform(replayed.redone)
+    odd = [one for one in replayed.redone if not _is_alike(one, exact=exact)]
+    reason: Reason = "loss" if odd and odd[0].owed.loss_micronats is not None else "output"
+    findings = ((reason, len(odd)),) if odd else ()
+    if len(odd) > MAX_ODD or (odd and len(odd) == len(replayed.redone)):
+        return Verdict("failed", reason, findings)
+    if not same_end and (replayed.likeness is None or not replayed.likeness.holds(LEAST_UPDATE_RATIO)):
         return Verdict("failed", "end-state", findings)
     return Verdict("passed", findings=findings)
 
 
-def _same_platform(pairs: Sequence[tuple[Owed, list[Redone]]]) -> bool:
+def _same_platform(redone: Sequence[Redone]) -> bool:
     """Return whether most outputs are the same bytes; a few may be so by chance."""
-    compared = [any(one.out_digest == each.out_digest for each in done) for one, done in pairs if done]
-    return 2 * sum(compared) > len(compared)
+    return 2 * sum(one.out_digest == one.owed.out_digest for one in redone) > len(redone)
 
 
-def _why_not(one: Owed, attempts: Sequence[Redone], *, exact: bool) -> Reason:
-    """Return why no attempt bears out what a peer owes, or "none"."""
-    if not attempts:
-        return "no-forward"
-    alike = [each for each in attempts if _is_alike(one, each, exact=exact)]
-    if not alike:
-        return "output" if one.loss_micronats is None else "loss"
-    if one.loss_micronats is not None:
-        alike = [each for each in alike if each.backward == one.out_digest]
-    return "none" if any(each.backward is not None for each in alike) else "no-backward"
-
-
-def _is_alike(one: Owed, redone: Redone, *, exact: bool) -> bool:
-    if one.loss_micronats is not None:
-        loss = redone.loss_micronats
-        return loss is not None and abs(loss - one.loss_micronats) <= LOSS_TOLERANCE_MICRONATS
-    if redone.out_digest == one.out_digest:
+def _is_alike(one: Redone, *, exact: bool) -> bool:
+    if one.owed.loss_micronats is not None:
+        loss = one.loss_micronats
+        return loss is not None and abs(loss - one.owed.loss_micronats) <= LOSS_TOLERANCE_MICRONATS
+    if one.out_digest == one.owed.out_digest:
         return True
-    if redone.likeness is None:
+    if one.likeness is None:
         return False
-    return redone.likeness.holds(*((SAME_PLATFORM,) * 2 if exact else (LEAST_OUTPUT_RATIO, LEAST_COSINE)))
+    return one.likeness.holds(*((SAME_PLATFORM,) * 2 if exact else (LEAST_OUTPUT_RATIO, LEAST_COSINE)))
