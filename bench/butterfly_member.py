@@ -59,8 +59,8 @@ def cpu_s() -> dict[str, float]:
     fields: dict[int, tuple[str, list[str]]] = {}
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has just ended
-            name, _, rest = path.joinpath("stat").read_text().rpartition(")")
-            fields[int(path.name)] = name, rest.split()
+            name, _, numbers = path.joinpath("stat").read_text().rpartition(")")
+            fields[int(path.name)] = name, numbers.split()
     family = {os.getpid()}
     while below := {pid for pid, (_, rest) in fields.items() if int(rest[1]) in family} - family:
         family |= below

@@ -34,10 +34,10 @@ from iota_p2p.run.shards import ShardStore, Windows, data_spec
 from iota_p2p.run.spec import BoundarySpec, EpochSpec, MergeSpec, ModelSpec, OptimizerSpec, RunPlan
 from iota_p2p.run.tokens import ByteTokenizer
 from iota_p2p_crypto.identity import Identity
-from iota_p2p_protocols.butterfly.codec import Codec, block_counts
+from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, Codec, Encoded, block_counts
 from iota_p2p_protocols.butterfly.codecs import CODECS, encode_with_feedback, result_codec
 from iota_p2p_protocols.butterfly.dense_codecs import Int8
-from iota_p2p_protocols.butterfly.reduce import combine_block, reduce_block
+from iota_p2p_protocols.butterfly.reduce import Reducer, counted_samples
 from iota_p2p_protocols.microbatch import MicrobatchId
 
 RESULTS = Path(__file__).parent / "results"
@@ -132,7 +132,7 @@ class Replica:
         self.compute.backward(self.compute.forward(torch.from_numpy(train.read(chosen))))
 
 
-def encode(replica: Replica, gradient: Vector, row: Row, liar_rng: np.random.Generator | None) -> bytes | None:
+def encode(replica: Replica, gradient: Vector, row: Row, liar_rng: np.random.Generator | None) -> Encoded | None:
     """Return what a replica contributes; None from a liar without an attack."""
     codec = CODECS[row.codec or "float32"]
     if liar_rng is not None:
@@ -146,18 +146,20 @@ def encode(replica: Replica, gradient: Vector, row: Row, liar_rng: np.random.Gen
     return encoded
 
 
-def reduce(encoded: list[bytes | None], samples: list[int], codec: Codec, num_values: int, *, clip: bool) -> Vector:
+def reduce(encoded: list[Encoded | None], samples: list[int], codec: Codec, num_values: int, *, clip: bool) -> Vector:
     """Return the mean of contributions as every replica decodes it."""
     result = result_codec(codec)
-    means = []
+    reducer = Reducer(counted_samples(samples) if clip else samples, codec)
+    mean_gradient = np.empty(num_values, dtype=np.float32)
     for index, count in enumerate(block_counts(num_values)):
         start = index * codec.block_bytes
         blocks = [None if one is None else one[start : start + codec.encoded_bytes(count)] for one in encoded]
+        values = mean_gradient[index * BLOCK_VALUES :][:count]
         if clip:
-            means.append(result.decode_block(reduce_block(blocks, samples, codec, count).encoded, count))
+            result.decode_block_into(values, reducer.reduce(blocks, count).encoded)
         else:
-            means.append(codec.decode_block(combine_block(blocks, samples, codec, count), count))
-    return np.concatenate(means)
+            codec.decode_block_into(values, reducer.combine(blocks, count))
+    return mean_gradient
 
 
 def merge(replicas: list[Replica], state: OuterState, row: Row, steps: list[int], epoch: int) -> OuterState:
@@ -242,7 +244,7 @@ def codec_table(data: Windows) -> Table:
     for codec in (*CODECS.values(), Int8By64(), Int8By1024()):
         encoded = codec.encode(gradient)
         error = np.linalg.norm(codec.decode(encoded, len(gradient)) - gradient) / np.linalg.norm(gradient)
-        contributions: list[bytes | None] = [encoded] * 8
+        contributions: list[Encoded | None] = [encoded] * 8
         speeds = (
             many.nbytes / cpu_s(partial(codec.encode, many)),
             many.nbytes / cpu_s(partial(codec.decode, codec.encode(many), len(many))),

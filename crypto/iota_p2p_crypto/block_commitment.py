@@ -6,13 +6,13 @@ with a proof of a few hundred bytes. A leaf binds the sizes and the index as wel
 root commits to exactly one list of blocks and one length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
 from iota_p2p_crypto.digest import DIGEST_BYTES, Digest
 from iota_p2p_crypto.errors import InvalidProofError, LocalProtocolError, MalformedError, OversizedError
-from iota_p2p_crypto.merkle import MerkleTree, verify_inclusion
+from iota_p2p_crypto.merkle import MerkleTree, merkle_root, verify_inclusion
 
 MAX_BLOCKS = 1 << 16  # 64 GiB in blocks of 1 MiB, with a list of 2 MiB
 MAX_BLOCK_BYTES = 1 << 24  # 16 MiB: the most a receiver holds before it can refuse
@@ -62,8 +62,11 @@ class BlockShape:
 
     def leaf(self, index: int, block_digest: bytes) -> bytes:
         """Return the Merkle leaf of a block: tag, sizes, index and digest, all of fixed length."""
-        numbers = (self.block_bytes, self.total_bytes, index)
-        return _LEAF_TAG + b"".join(n.to_bytes(_INTEGER_BYTES, "big") for n in numbers) + block_digest
+        return self.leaf_head() + index.to_bytes(_INTEGER_BYTES, "big") + block_digest
+
+    def leaf_head(self) -> bytes:
+        """Return what all leaves begin with."""
+        return _LEAF_TAG + b"".join(n.to_bytes(_INTEGER_BYTES, "big") for n in (self.block_bytes, self.total_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class BlockCommitment:
     def prove_block(self, index: int) -> tuple[Digest, ...]:
         """Return the proof with which `verify_block` checks one block against the root alone."""
         self.shape.length(index)
-        return _tree(self.shape, self.digests).prove_inclusion(index)
+        return MerkleTree(_leaves(self.shape, self.digests)).prove_inclusion(index)
 
 
 def commit_blocks(data: bytes | bytearray | memoryview, block_bytes: int) -> BlockCommitment:
@@ -107,7 +110,7 @@ def commit_blocks(data: bytes | bytearray | memoryview, block_bytes: int) -> Blo
         raise LocalProtocolError(f"expected a contribution within bounds: {error}") from error
     starts = range(0, len(view), block_bytes)
     digests = b"".join(sha256(view[start : start + block_bytes]).digest() for start in starts)
-    return BlockCommitment(shape, digests, _tree(shape, digests).root())
+    return BlockCommitment(shape, digests, merkle_root(_leaves(shape, digests)))
 
 
 def open_block_list(root: bytes, shape: BlockShape, digests: bytes) -> BlockCommitment:
@@ -121,7 +124,7 @@ def open_block_list(root: bytes, shape: BlockShape, digests: bytes) -> BlockComm
         raise MalformedError(
             "block-list-length", f"expected {shape.num_blocks * DIGEST_BYTES} bytes of digests, got {len(digests)}"
         )
-    got = _tree(shape, digests).root()
+    got = merkle_root(_leaves(shape, digests))
     if got != root:
         raise InvalidProofError("block-root", f"expected root {root.hex()}, got {got.hex()}")
     return BlockCommitment(shape, digests, got)
@@ -139,8 +142,8 @@ def verify_block(root: bytes, shape: BlockShape, index: int, block: bytes, proof
     verify_inclusion(root=root, size=shape.num_blocks, index=index, data=leaf, proof=proof)
 
 
-def _tree(shape: BlockShape, digests: bytes) -> MerkleTree:
-    return MerkleTree(
-        shape.leaf(index, digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES])
-        for index in range(shape.num_blocks)
-    )
+def _leaves(shape: BlockShape, digests: bytes) -> Iterator[bytes]:
+    head = shape.leaf_head()
+    for index in range(shape.num_blocks):
+        block_digest = digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
+        yield head + index.to_bytes(_INTEGER_BYTES, "big") + block_digest

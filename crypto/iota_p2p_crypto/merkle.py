@@ -27,6 +27,16 @@ def node_digest(left: bytes, right: bytes) -> Digest:
     return Digest(sha256(b"\x01" + left + right).digest())
 
 
+def merkle_root(leaves: Iterable[bytes]) -> Digest:
+    """Return the root over some leaves, several times faster than by a tree that is to be asked more."""
+    level = [sha256(b"\x00" + data).digest() for data in leaves]
+    while len(level) > 1:
+        # A node without a sibling rises as it is: what splitting at powers of two comes to, from below.
+        paired = [sha256(b"\x01" + left + right).digest() for left, right in zip(level[::2], level[1::2], strict=False)]
+        level = [*paired, level[-1]] if len(level) % 2 else paired
+    return Digest(level[0]) if level else EMPTY_ROOT
+
+
 class MerkleTree:
     """A growing tree that keeps every full node: 64 bytes a leaf, two hashes an append, O(log n) a proof.
 

@@ -15,7 +15,7 @@ from iota_p2p.merge.round import Means, Round
 from iota_p2p_crypto.block_commitment import BlockCommitment
 from iota_p2p_crypto.errors import LocalProtocolError, PeerUnavailableError, RemoteProtocolError
 from iota_p2p_protocols.butterfly.exchange import Span
-from iota_p2p_protocols.butterfly.reduce import reduce_block
+from iota_p2p_protocols.butterfly.reduce import Reducer, counted_samples
 from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
 from iota_p2p_protocols.butterfly.shard_digest import commit_shard
 from iota_p2p_protocols.butterfly.shard_map import Shard
@@ -100,9 +100,12 @@ class Collecting:
 
     def block_of(self, member: int, index: int) -> bytes:
         """Return a block that is here."""
+        return bytes(self._view_of(member, index))
+
+    def _view_of(self, member: int, index: int) -> memoryview:
         if member == self.round_.me:
-            return bytes(self.round_.committed.blocks(Span(first=index, count=1)))
-        return bytes(self.fetches[member].blocks[index])
+            return self.round_.committed.blocks(Span(first=index, count=1))
+        return self.fetches[member].blocks[index]
 
     def commitment_of(self, member: int) -> BlockCommitment:
         """Return the list of a member's blocks, of whom some came."""
@@ -115,17 +118,18 @@ class Collecting:
 
     def reduce_shard(self, shard: Shard, missing: tuple[int, ...]) -> ReducedShard:
         """Reduce a shard without the blocks of some members; takes long."""
-        present = [member for member in range(len(self.round_.contributors)) if member not in missing]
+        round_, members = self.round_, range(len(self.round_.contributors))
+        reducer = Reducer(counted_samples(round_.samples), round_.codec)
         results: list[bytes] = []
         clipped: set[int] = set()
         refused: dict[int, int] = {}
         for index in shard.blocks:
-            encoded = [self.block_of(m, index) if m in present else None for m in range(len(self.round_.contributors))]
-            reduced = reduce_block(encoded, self.round_.samples, self.round_.codec, self.round_.values_in(index))
+            encoded = [None if member in missing else self._view_of(member, index) for member in members]
+            reduced = reducer.reduce(encoded, round_.values_in(index))
             results.append(reduced.encoded)
             clipped.update(reduced.clipped)
             for member in reduced.refused:
                 refused.setdefault(member, index)
-        root = commit_shard(results, self.round_.result).root
+        root = commit_shard(results, round_.result).root
         claim = ShardClaim(shard=shard.index, digest=root, missing=missing)
         return ReducedShard(claim, results, frozenset(clipped), refused)

@@ -127,6 +127,6 @@ def mean_gradient(round_: Round, results: Results) -> Vector:
     for index, blocks in results.items():
         shard = round_.shard_map.shards[index]
         for block_index, block in zip(shard.blocks, blocks, strict=True):
-            count = round_.values_in(block_index)
-            gradient_W[block_index * BLOCK_VALUES :][:count] = round_.result.decode_block(block, count)
+            values_V = gradient_W[block_index * BLOCK_VALUES :][: round_.values_in(block_index)]
+            round_.result.decode_block_into(values_V, block)
     return gradient_W

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, TypeVar
 
-import numpy as np
-
 from iota_p2p.merge.outer_step import Vector
 from iota_p2p.network.streams import Streams
 from iota_p2p_crypto.block_commitment import BlockCommitment, BlockShape, commit_blocks
@@ -63,7 +61,7 @@ class Committed:
 
     codec: Codec
     num_values: int
-    encoded: bytes
+    encoded: bytes | memoryview
     commitment: BlockCommitment
     residual_W: Vector
 
@@ -79,8 +77,6 @@ def commit(gradient_W: Vector, codec: Codec, residual_W: Vector | None) -> Commi
     Raises:
         LocalProtocolError: if a value is not finite.
     """
-    if not bool(np.isfinite(gradient_W).all()):
-        raise LocalProtocolError("expected finite weights at the end of an epoch, got others")
     encoded, residual_W = encode_with_feedback(codec, gradient_W, residual_W)
     return Committed(codec, len(gradient_W), encoded, commit_blocks(encoded, codec.block_bytes), residual_W)
 

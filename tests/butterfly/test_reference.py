@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from iota_p2p_protocols.butterfly.codec import MAX_MAGNITUDE, pairwise_sum
 from iota_p2p_protocols.butterfly.codecs import CODECS
-from iota_p2p_protocols.butterfly.reduce import reduce_block
+from iota_p2p_protocols.butterfly.reduce import Reducer, counted_samples, reduce_block
 from tests.butterfly import reference
 from tests.butterfly.gradients import vector
 
@@ -47,3 +47,16 @@ def test_results__are_what_the_reference_finds(name: str, data: st.DataObject) -
         blocks.append(None if values is None else CODECS[name].encode(values))
     got = reduce_block(blocks, samples, CODECS[name], count).encoded
     assert got == reference.reduce(name, blocks, samples, count)
+
+
+@NAMES
+def test_blocks_one_after_the_other__are_what_the_reference_finds(name: str) -> None:
+    """Lengths around powers of two, rising and falling: nothing of one block is left in the next one's sums."""
+    samples = [3, 1, 4, 90]
+    reducer = Reducer(counted_samples(samples), CODECS[name], 2100)
+    for count in (700, 2100, 511, 513, 1024, 2049, 5):
+        blocks = [
+            None if seed == count % 5 else CODECS[name].encode(vector(count, 9) + vector(count, seed))
+            for seed in range(len(samples))
+        ]
+        assert reducer.reduce(blocks, count).encoded == reference.reduce(name, blocks, samples, count)

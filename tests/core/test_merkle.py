@@ -9,7 +9,7 @@ from pymerkle import InmemoryTree
 
 from iota_p2p_crypto import merkle
 from iota_p2p_crypto.errors import InvalidProofError, LocalProtocolError, MalformedError, OversizedError
-from iota_p2p_crypto.merkle import EMPTY_ROOT, MerkleTree, verify_consistency, verify_inclusion
+from iota_p2p_crypto.merkle import EMPTY_ROOT, MerkleTree, merkle_root, verify_consistency, verify_inclusion
 
 # The inputs and roots that Certificate Transparency's own RFC 6962 implementations publish (transparency-dev/merkle,
 # testonly/constants.go): trees of 0 to 8 leaves.
@@ -295,3 +295,8 @@ def test_root__of_an_earlier_size_survives_growth() -> None:
     assert [tree.root(size) for size in range(71)] == roots
     assert all(a != b for a, b in pairwise(roots))
     assert len(tree) == 70
+
+
+def test_merkle_root__is_the_tree_s_of_that_size() -> None:
+    assert [merkle_root(LEAVES[:size]) for size in range(EXHAUSTIVE)] == [TREE.root(size) for size in range(EXHAUSTIVE)]
+    assert [merkle_root(CT_LEAVES[:size]).hex() for size in range(len(CT_ROOTS))] == CT_ROOTS

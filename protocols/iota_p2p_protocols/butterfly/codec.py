@@ -11,15 +11,19 @@ Shapes: W, the values of a vector; V, those of a block; R, blocks worked on at o
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, final
+from contextlib import nullcontext
+from math import nan
+from typing import ClassVar, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
 
 from iota_p2p_protocols.errors import LocalProtocolError, MalformedError
 
+Number = TypeVar("Number", bound=np.generic)
 Vector = npt.NDArray[np.float32]
 Raw = npt.NDArray[np.uint8]
+Encoded = bytes | memoryview
 
 # 64 KiB of float32: a fault proof stays small, and its hash and its proof cost little against its values.
 BLOCK_VALUES = 16_384
@@ -28,7 +32,8 @@ MAX_MAGNITUDE = 2.0**16
 # Smaller numbers may count as zero: far from where platforms differ in whether they flush to zero.
 MIN_MAGNITUDE = 2.0**-100
 MAX_VALUES = BLOCK_VALUES << 16  # as many blocks as a commitment may have (`iota_p2p_crypto.block_commitment`)
-_ROWS_AT_ONCE = 8  # 512 KiB of float32, and copies of it, stay in a core's cache
+_CACHE_LINE = 64  # bytes
+_ROWS_AT_ONCE = 2  # 128 KiB of float32, and copies of it, stay in a core's cache
 
 
 class Codec(ABC):
@@ -61,9 +66,15 @@ class Codec(ABC):
             LocalProtocolError: if there are no values or too many, or one is not finite: a replica whose weights have
                 run away has nothing to contribute.
         """
+        encoded = np.empty(self.encoded_bytes(len(values)), dtype=np.uint8)
+        self.encode_into(encoded, values)
+        return encoded.tobytes()
+
+    @final
+    def encode_into(self, encoded: Raw, values: Vector) -> None:
+        """Write a vector's blocks, end to end; raises LocalProtocolError as `encode` does."""
         if values.ndim != 1 or values.dtype != np.float32 or not 1 <= len(values) <= MAX_VALUES:
             raise LocalProtocolError(f"expected 1 to {MAX_VALUES} float32, got {values.shape} of {values.dtype}")
-        encoded = np.empty(self.encoded_bytes(len(values)), dtype=np.uint8)
         num_full = len(values) // BLOCK_VALUES
         for first in range(0, num_full, _ROWS_AT_ONCE):
             end = min(first + _ROWS_AT_ONCE, num_full)
@@ -75,50 +86,79 @@ class Codec(ABC):
             padded = np.zeros((1, -(-len(rest) // self.unit) * self.unit), dtype=np.float32)
             padded[0, : len(rest)] = rest
             self._encode(_bounded(padded), encoded[num_full * self.block_bytes :].reshape(1, -1))
-        return encoded.tobytes()
 
     @final
-    def decode_block(self, block: bytes | memoryview, num_values: int) -> Vector:
+    def decode_block(self, block: Encoded, num_values: int) -> Vector:
         """Return the V values of one block.
 
         Raises:
             MalformedError: if the block has another length than so many values take (`block-length`), or holds one
                 that is not finite or beyond MAX_MAGNITUDE (`block-values`).
         """
+        values = np.empty(num_values, dtype=np.float32)
+        self.decode_block_into(values, block)
+        return values
+
+    @final
+    def decode_block_into(self, values: Vector, block: Encoded) -> None:
+        """Write the V values of one block; raises MalformedError as `decode_block` does."""
+        num_values = len(values)
         if not 1 <= num_values <= BLOCK_VALUES:
             raise LocalProtocolError(f"expected 1 to {BLOCK_VALUES} values in a block, got {num_values}")
         if len(block) != self.encoded_bytes(num_values):
             raise MalformedError(
                 "block-length", f"expected {self.encoded_bytes(num_values)} bytes of {self.name}, got {len(block)}"
             )
-        with np.errstate(invalid="ignore", over="ignore"):  # what is invalid is refused right below
-            values = self._decode(np.frombuffer(block, dtype=np.uint8))[:num_values]
-            peak = max(values.max(), -values.min())
+        raw = np.frombuffer(block, dtype=np.uint8)
+        whole = values if num_values % self.unit == 0 else np.empty(num_values + -num_values % self.unit, np.float32)
+        bounded = self._bound(raw) <= MAX_MAGNITUDE  # not true of NaN
+        with nullcontext() if bounded else np.errstate(invalid="ignore", over="ignore"):  # it is refused right below
+            self._decode(raw, whole)
+        if whole is not values:
+            values[:] = whole[:num_values]
+        peak = 0.0 if bounded else max(values.max(), -values.min())
         if not peak <= MAX_MAGNITUDE:  # true of NaN, too
             raise MalformedError("block-values", f"expected finite values up to {MAX_MAGNITUDE:.0f}, got {peak}")
+
+    @final
+    def decode(self, encoded: Encoded, num_values: int) -> Vector:
+        """Return the W values of a whole vector; raises MalformedError as `decode_block` does."""
+        values = np.empty(num_values, dtype=np.float32)
+        self.decode_into(values, encoded)
         return values
 
     @final
-    def decode(self, encoded: bytes | memoryview, num_values: int) -> Vector:
-        """Return the W values of a whole vector; raises MalformedError as `decode_block` does."""
+    def decode_into(self, values: Vector, encoded: Encoded) -> None:
+        """Write the W values of a whole vector; raises MalformedError as `decode_block` does."""
+        num_values = len(values)
         if len(encoded) != self.encoded_bytes(num_values):
             raise MalformedError(
                 "vector-length", f"expected {self.encoded_bytes(num_values)} bytes of {self.name}, got {len(encoded)}"
             )
         view = memoryview(encoded)
-        values = np.empty(num_values, dtype=np.float32)
         for index, count in enumerate(block_counts(num_values)):
             block = view[index * self.block_bytes :][: self.encoded_bytes(count)]
-            values[index * BLOCK_VALUES :][:count] = self.decode_block(block, count)
-        return values
+            self.decode_block_into(values[index * BLOCK_VALUES :][:count], block)
 
     @abstractmethod
     def _encode(self, rows: Vector, into: Raw) -> None:
         """Encode R blocks of whole units of finite, bounded values into R rows of bytes."""
 
     @abstractmethod
-    def _decode(self, raw: Raw) -> Vector:
-        """Return the values of all units of one block; anything at all may be in the bytes."""
+    def _decode(self, raw: Raw, into: Vector) -> None:
+        """Write the values of all units of one block; anything at all may be in the bytes."""
+
+    def _bound(self, _: Raw) -> float:
+        """Return what no magnitude in a block exceeds, if few of its bytes tell that; else NaN."""
+        return nan
+
+
+def aligned(num_rows: int, num_values: int, dtype: type[Number]) -> npt.NDArray[Number]:
+    """Return room for rows that begin where a cache line does; operations on others may take twice as long."""
+    num_bytes = num_rows * num_values * np.dtype(dtype).itemsize
+    raw = np.empty(num_bytes + _CACHE_LINE, dtype=np.uint8)
+    start = -raw.ctypes.data % _CACHE_LINE
+    return raw[start : start + num_bytes].view(dtype).reshape(num_rows, num_values)
 
 
 def num_blocks(num_values: int) -> int:

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from iota_p2p_protocols.butterfly.codec import Codec, Vector
+from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, Codec, Vector
 from iota_p2p_protocols.butterfly.dense_codecs import BFloat16, Float32, Int8
 from iota_p2p_protocols.butterfly.top_k import TopK
 from iota_p2p_protocols.errors import LocalProtocolError
+
+_VALUES_AT_ONCE = 2 * BLOCK_VALUES  # what stays in a core's cache from encoding to subtracting
 
 _INT8 = Int8()
 CODECS: Mapping[str, Codec] = {codec.name: codec for codec in (Float32(), BFloat16(), _INT8, TopK())}
@@ -22,7 +24,7 @@ def result_codec(contributed: Codec) -> Codec:
     return _INT8 if contributed.name == TopK.name else contributed
 
 
-def encode_with_feedback(codec: Codec, values: Vector, residual: Vector | None) -> tuple[bytes, Vector]:
+def encode_with_feedback(codec: Codec, values: Vector, residual: Vector | None) -> tuple[memoryview, Vector]:
     """Encode a pseudo-gradient together with what the codec lost of the earlier ones.
 
     Args:
@@ -35,6 +37,13 @@ def encode_with_feedback(codec: Codec, values: Vector, residual: Vector | None) 
     """
     if residual is not None and residual.shape != values.shape:
         raise LocalProtocolError(f"expected a residual of shape {values.shape}, got {residual.shape}")
-    wanted = values if residual is None else np.add(values, residual)
-    encoded = codec.encode(wanted)
-    return encoded, np.subtract(wanted, codec.decode(encoded, len(wanted)))
+    encoded = np.empty(codec.encoded_bytes(len(values)), dtype=np.uint8)
+    lost = np.empty_like(values)
+    for first in range(0, len(values), _VALUES_AT_ONCE):
+        part = slice(first, min(first + _VALUES_AT_ONCE, len(values)))
+        wanted = values[part] if residual is None else np.add(values[part], residual[part])
+        blocks = encoded[codec.encoded_bytes(part.start) : codec.encoded_bytes(part.stop)]
+        codec.encode_into(blocks, wanted)
+        codec.decode_into(lost[part], blocks.data)
+        np.subtract(wanted, lost[part], out=lost[part])
+    return encoded.data.toreadonly(), lost

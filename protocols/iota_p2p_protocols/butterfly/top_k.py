@@ -21,6 +21,7 @@ _FLOAT32 = np.dtype("<f4")
 _SHIFTS = np.arange(0, 8, 2, dtype=np.uint8)
 # Code to multiple of the scale: bit 1 is the sign, bit 0 the size.
 _MULTIPLES = np.array([1, 3, -1, -3], dtype=np.float32)
+_MULTIPLES_OF_BYTE = _MULTIPLES[np.arange(256, dtype=np.uint8)[:, None] >> _SHIFTS & np.uint8(3)]
 _MAX_SCALE = np.float32(MAX_MAGNITUDE / 3)  # three scales must decode
 
 
@@ -38,40 +39,46 @@ class TopK(Codec):
 
     def _encode(self, rows: Vector, into: Raw) -> None:
         units = rows.reshape(-1, UNIT)
-        magnitudes = np.abs(units)
-        positions = np.nonzero(_largest(magnitudes))[1].reshape(-1, KEPT)
-        kept = np.take_along_axis(units, positions, axis=1)
-        kept_magnitudes = np.abs(kept)
-        means = np.divide(pairwise_sum(kept_magnitudes.astype(np.float64)), KEPT).astype(np.float32)
+        chosen = np.flatnonzero(_largest(np.abs(units)))
+        kept = rows.reshape(-1)[chosen].reshape(-1, KEPT)
+        magnitudes = np.abs(kept)
+        means = np.divide(pairwise_sum(magnitudes.astype(np.float64)), KEPT).astype(np.float32)
         means[means < MIN_MAGNITUDE] = 0
-        codes = ((kept < 0) * np.uint8(2) + (kept_magnitudes >= means[:, None])).astype(np.uint8)
-        packed = np.bitwise_or.reduce(codes.reshape(-1, _CODE_BYTES, _CODES_PER_BYTE) << _SHIFTS, axis=2)
+        codes = (kept < 0) * np.uint8(2) + (magnitudes >= means[:, None])
+        quarters = np.left_shift(codes.reshape(-1, _CODES_PER_BYTE), _SHIFTS)
+        packed = quarters[:, 0] | quarters[:, 1] | quarters[:, 2] | quarters[:, 3]
         scales = np.minimum(means / np.float32(2), _MAX_SCALE)
-        tables = (scales.astype(_FLOAT32).view(np.uint8), positions.astype(np.uint8), packed)
+        tables = (scales.astype(_FLOAT32).view(np.uint8), chosen.astype(np.uint8), packed)  # UNIT is what a byte holds
         start = 0
         for table in tables:
             flat = table.reshape(len(rows), -1)
             into[:, start : start + flat.shape[1]] = flat
             start += flat.shape[1]
 
-    def _decode(self, raw: Raw) -> Vector:
-        num_units = len(raw) // self.unit_bytes
-        edges = np.cumsum([num_units * _SCALE_BYTES, num_units * KEPT])
-        scale_bytes, position_bytes, code_bytes = np.split(raw, edges)
-        scales = scale_bytes.view(_FLOAT32).astype(np.float32)
-        positions = position_bytes.reshape(num_units, KEPT).astype(np.intp)
-        codes = (code_bytes.reshape(num_units, _CODE_BYTES, 1) >> _SHIFTS) & np.uint8(3)
-        values = np.zeros((num_units, UNIT), dtype=np.float32)
-        kept = np.multiply(_MULTIPLES[codes.reshape(num_units, KEPT)], scales[:, None])
-        np.put_along_axis(values, positions, kept, axis=1)  # of a position named twice the last counts
-        return values.reshape(-1)
+    def _decode(self, raw: Raw, into: Vector) -> None:
+        num_units = len(into) // UNIT
+        scale_bytes, position_bytes, code_bytes = np.split(raw, _edges(num_units))
+        places = position_bytes.reshape(num_units, KEPT) + np.arange(0, len(into), UNIT)[:, None]
+        kept = np.multiply(_MULTIPLES_OF_BYTE[code_bytes].reshape(num_units, KEPT), scale_bytes.view(_FLOAT32)[:, None])
+        into[:] = 0
+        into[places.reshape(-1)] = kept.reshape(-1)  # of a position named twice the last counts
+
+    def _bound(self, raw: Raw) -> float:
+        scales = raw[: _edges(len(raw) // self.unit_bytes)[0]].view(_FLOAT32)
+        return float(_MULTIPLES.max()) * float(np.abs(scales).max())
+
+
+def _edges(num_units: int) -> tuple[int, int]:
+    """Return where the second and the third table of a block begin."""
+    return num_units * _SCALE_BYTES, num_units * (_SCALE_BYTES + KEPT)
 
 
 def _largest(magnitudes: Vector) -> npt.NDArray[np.bool_]:
     """Return which KEPT of each row are the largest; by comparisons, because partitions break ties at will."""
     threshold = np.partition(magnitudes, UNIT - KEPT, axis=1)[:, UNIT - KEPT, None]
-    above = magnitudes > threshold
-    equal = magnitudes == threshold
-    room = KEPT - above.sum(axis=1, keepdims=True)
-    chosen: npt.NDArray[np.bool_] = above | (equal & (equal.cumsum(axis=1) <= room))
+    chosen: npt.NDArray[np.bool_] = magnitudes >= threshold
+    if np.count_nonzero(chosen) > KEPT * len(magnitudes):  # some row has equals of its threshold
+        above, equal = magnitudes > threshold, magnitudes == threshold
+        room = KEPT - above.sum(axis=1, keepdims=True)
+        chosen = above | (equal & (equal.cumsum(axis=1) <= room))
     return chosen
