@@ -35,6 +35,9 @@ REQUEST_TIMEOUT_S = 10.0  # one HTTP request; a public RPC answers within one
 _REPLACE_EVERY = 30  # polls without being mined before the fee is raised: half a minute, two or three blocks of mainnet
 _MAX_FEE = 500 * 10**9  # wei per gas; above it we wait for calmer times
 _TIP = 10**9  # wei per gas for whoever mines it
+_ERROR_SELECTOR = "0x08c379a0"  # of Error(string), which `assert` with a reason returns
+# How nodes say that an account cannot pay: go-ethereum and most others, py-evm, Hardhat.
+_TOO_POOR = ("insufficient funds", "insufficient balance", "cannot afford", "enough funds")
 _MAX_GAS = 5_000_000  # a deployment takes 2.2 million, a settlement with 64 signatures 0.7 million
 
 
@@ -188,7 +191,7 @@ class Submitter:
         try:
             self._ask(lambda: self._w3.eth.send_raw_transaction(HexBytes(attempt.raw)))
         except (Web3RPCError, ContractLogicError) as error:
-            if "insufficient funds" in str(error) or "cannot afford" in str(error):
+            if _is_too_poor(error):
                 raise UserError(f"the account {self._account.address} cannot pay for {attempt.purpose}") from error
 
     def _sign(self, call: Call, nonce: int, gas: int, max_fee: int, chain_id: int) -> Attempt:
@@ -222,7 +225,7 @@ class Submitter:
         except ContractLogicError as error:
             raise refusal_of(error) from error
         except Web3RPCError as error:
-            if "insufficient" in str(error) or "afford" in str(error):
+            if _is_too_poor(error):
                 raise UserError(f"the account {self._account.address} cannot pay for {call.purpose}") from error
             raise ChainError(f"the RPC refuses to estimate {call.purpose}: {error}") from error
 
@@ -288,5 +291,27 @@ def genesis_of(w3: Web3) -> bytes:
 
 def refusal_of(error: ContractLogicError) -> ContractRefusalError:
     """Return a contract's refusal with its rule; the text is bounded, for an RPC may say anything."""
-    rule = (error.message or "no-reason").removeprefix("execution reverted: ").strip()[:64]
+    reason = _reason_in(error.data) or (error.message or "").removeprefix("execution reverted: ")
+    rule = reason.strip()[:64] or "no-reason"
     return ContractRefusalError(rule, f"the contract refuses: {rule}")
+
+
+def _is_too_poor(error: Exception) -> bool:
+    return any(words in str(error) for words in _TOO_POOR)
+
+
+def _reason_in(data: object) -> str:
+    """Return the text of what a reverted call returned, `Error(string)` in the ABI's encoding; empty if it is none.
+
+    Nodes put it into words of their own; the bytes are the same everywhere, in `data` or in `data.data`.
+    """
+    if isinstance(data, dict):
+        data = data.get("data")
+    if not isinstance(data, str) or not data.startswith(_ERROR_SELECTOR):
+        return ""
+    try:
+        returned = bytes.fromhex(data.removeprefix(_ERROR_SELECTOR))
+    except ValueError:
+        return ""
+    length = int.from_bytes(returned[32:64], "big")
+    return returned[64 : 64 + min(length, len(returned))].decode("utf-8", "replace")

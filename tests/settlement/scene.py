@@ -15,6 +15,7 @@ from iota_p2p.settlement.account import sign_typed
 from iota_p2p.settlement.artifact import load_artifact
 from iota_p2p.settlement.contract_client import SettlementContract, Terms
 from iota_p2p.settlement.dev_chain import dev_accounts
+from iota_p2p.settlement.submitter import refusal_of
 from iota_p2p_protocols.settlement.payout_tree import PayoutTree
 from iota_p2p_protocols.settlement.typed_data import Settlement, settlement_typed_data
 
@@ -66,7 +67,7 @@ class Scene:
         try:
             contract.functions[function](*arguments).call({"from": account.address, "value": Wei(value)})
         except ContractLogicError as error:
-            return (error.message or "").removeprefix("execution reverted: ")
+            return refusal_of(error).rule
         return "accepted"
 
     def settlement(self, epoch: int, tree: PayoutTree, round_: int = 0) -> Settlement:

@@ -106,7 +106,8 @@ def test_settlement__from_keys_to_an_audited_contract(
 
     claim = ("claim", *files, *at, "--home", homes[3])
     assert "0" in said(*claim)["waiting"], "the dispute window is open"
-    rpc(connect_to(rpc_url), "evm_increaseTime", 60)
+    for method, *params in (("evm_increaseTime", 60), ("evm_mine",)):
+        rpc(connect_to(rpc_url), str(method), *params)
     assert said(*claim) == {"claims_paid": 1, "paid_wei": 1 * WEI_PER_UNIT, "waiting": {}}
     assert said(*claim, "--everybody")["paid_wei"] == (sum(SHARES) - 1) * WEI_PER_UNIT
     assert said(*claim, "--everybody")["claims_paid"] == 0, "nobody is paid twice"

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import requests
 from eth_account import Account
+from web3.exceptions import ContractLogicError
 
 from iota_p2p.settlement.errors import ContractRefusalError, RpcUnavailableError
-from iota_p2p.settlement.submitter import Outcome
+from iota_p2p.settlement.submitter import Outcome, refusal_of
 from iota_p2p_crypto.errors import UserError
 from tests.settlement.faults import Client, Executioner, Killed, nothing
 from tests.settlement.scene import ETHER, OUTSIDER, POT, TERMS, VALIDATORS, Scene, rpc, send_raw, tree_of
@@ -252,6 +253,28 @@ def test_fee__is_raised_under_the_same_nonce_when_nobody_mines(scene: Scene, rpc
     assert len(fees) >= 2
     assert all(high * 8 >= low * 9 for low, high in pairwise(fees))
     assert scene.contract.treasury().pot_wei == POT + GIFT
+
+
+REASON = "0x08c379a0" + (32).to_bytes(32).hex() + (6).to_bytes(32).hex() + b"quorum".hex().ljust(64, "0")
+
+
+@pytest.mark.parametrize(
+    ("message", "data", "rule"),
+    [
+        ("execution reverted: quorum", REASON, "quorum"),  # go-ethereum and most others
+        ("execution reverted: quorum", None, "quorum"),  # py-evm
+        ("execution reverted: Error: VM Exception while ... 'quorum'", {"data": REASON}, "quorum"),  # Hardhat
+        ("execution reverted", "0x", "execution reverted"),
+        (None, None, "no-reason"),
+        ("no", REASON[:20], "no"),
+        ("no", {"data": "0x08c379a0nonsense"}, "no"),
+        ("no", {"data": REASON[:74] + "ff" * 32 + "41" * 999}, "A" * 64),
+    ],
+)
+def test_refusal__has_the_contracts_own_words_whatever_the_node_makes_of_them(
+    message: str | None, data: Any, rule: str
+) -> None:
+    assert refusal_of(ContractLogicError(message, data=data)).rule == rule
 
 
 def test_account__without_money_is_told_so(scene: Scene, rpc_url: str, journal: Path) -> None:
