@@ -181,6 +181,14 @@ class Bulletin:
         if first.payload_bytes != second.payload_bytes:
             self.on_equivocation(make_equivocation_proof(first.envelope_bytes, second.envelope_bytes))
 
+    def hear_registration(self, envelope: bytes, signer: PeerId) -> None:
+        """Take a registration that somebody passed on; raises RemoteProtocolError if it does not hold."""
+        self.take_registration(self._registration(envelope, signer))
+
+    def hear_accusation(self, envelope: bytes, signer: PeerId) -> None:
+        """Take an accusation that somebody passed on; raises RemoteProtocolError if it does not hold."""
+        self.take_accusation(self._accusation(envelope, signer))
+
     def take_accusation(self, one: Verified[Accusation]) -> None:
         """Pass on that somebody has a proof."""
         self.on_accusation(one)

@@ -6,7 +6,7 @@ its author, and one whose proof nobody shows is forgotten.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import floor
@@ -52,6 +52,7 @@ class Docket:
     bulletin: Bulletin
     on_fact: Callable[[Fact], None]
     _proofs: dict[int, dict[Charge, bytes]] = field(default_factory=dict)
+    _accusations: dict[int, dict[Charge, bytes]] = field(default_factory=dict)  # of what is proved
     _pending: set[Charge] = field(default_factory=set)
     _wake: trio.Event = field(default_factory=trio.Event)
     _found: list[bytes] = field(default_factory=list)
@@ -81,6 +82,10 @@ class Docket:
     def convictions(self, epoch: int) -> Mapping[Charge, Digest]:
         """Return what is proved to have been done in an epoch, and by which proof."""
         return {charge: digest(proof) for charge, proof in self._proofs.get(epoch, {}).items()}
+
+    def accusations(self) -> Sequence[bytes]:
+        """Return the envelopes of all accusations that were proved, for others."""
+        return [envelope for said in self._accusations.values() for envelope in said.values()]
 
     def proof_of(self, name: Digest) -> bytes | None:
         """Return the proof of a digest, for others."""
@@ -116,7 +121,9 @@ class Docket:
             stage=proved.charge.stage,
             proof=digest(proof),
         )
-        await self.bulletin.publish(FAULTS, open_signed(seal_message(message, member.identity), Accusation))
+        accusation = open_signed(seal_message(message, member.identity), Accusation)
+        self._accusations.setdefault(proved.epoch, {})[proved.charge] = accusation.envelope_bytes
+        await self.bulletin.publish(FAULTS, accusation)
 
     async def _look_into(self, accusation: Verified[Accusation], limiter: trio.CapacityLimiter) -> None:
         """Fetch the proof that somebody says there is, and keep it if it holds."""
@@ -125,7 +132,9 @@ class Docket:
                 proof = await self._fetch(accusation)
                 with self.bulletin.member.network.ledger.charging(accusation.signer):
                     proved = await self.bulletin.share.lane.beside(partial(_check, accusation, proof))
-                self._keep(proved, proof)
+                if self._keep(proved, proof):
+                    said = self._accusations.setdefault(proved.epoch, {})
+                    said[proved.charge] = accusation.envelope_bytes
         except (PeerUnavailableError, RemoteProtocolError) as error:
             _log.warning("accusation not proved", extra={"peer": accusation.signer, "reason": str(error)})
         finally:
@@ -150,6 +159,7 @@ class Docket:
             return False
         for old in [of for of in self._proofs if of < now - KEPT_EPOCHS]:
             del self._proofs[old]
+            self._accusations.pop(old, None)
         kept, charge = self._proofs.setdefault(proved.epoch, {}), proved.charge
         size = len(proof) + sum(map(len, kept.values()))
         if charge in kept or len(kept) >= MAX_PROOFS or size > MAX_BYTES_PER_EPOCH:

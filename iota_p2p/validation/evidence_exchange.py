@@ -86,7 +86,7 @@ async def fetch_evidence(streams: Streams, commitment: Verified[EvidenceCommitme
         except (RefusedError, trio.TooSlowError) as error:
             raise PeerUnavailableError(f"expected {commitment.signer} to show its evidence: {error}") from error
         with streams.ledger.charging(commitment.signer):
-            more = list(_envelopes_in(bytes(response.payload)))
+            more = list(envelopes_in(bytes(response.payload)))
             count = EvidenceAnswer.from_fields(response.header).count
             if not more or len(more) != count or len(envelopes) + count > commitment.payload.num_records:
                 raise MalformedError(
@@ -96,7 +96,8 @@ async def fetch_evidence(streams: Streams, commitment: Verified[EvidenceCommitme
     return envelopes
 
 
-def _envelopes_in(payload: bytes) -> Iterator[bytes]:
+def envelopes_in(payload: bytes) -> Iterator[bytes]:
+    """Cut a payload of (length || envelope)*; raises MalformedError."""
     position = 0
     while position < len(payload):
         start = position + _LENGTH_BYTES

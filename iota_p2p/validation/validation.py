@@ -13,6 +13,7 @@ from iota_p2p.peer import Peer
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p.validation.attendance import Attendance
 from iota_p2p.validation.bulletin import Bulletin
+from iota_p2p.validation.bulletin_exchange import BulletinExchange
 from iota_p2p.validation.docket import Docket
 from iota_p2p.validation.evidence_exchange import serve_evidence
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
@@ -93,8 +94,10 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     attendance = Attendance(member, share)
     facts: list[Fact] = []
     docket = Docket(bulletin, facts.append)
+    exchange = BulletinExchange(bulletin, docket)
     validator = config.kind(
         bulletin,
+        exchange,
         keeper,
         worked,
         attendance,
@@ -115,6 +118,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     share.work_stepped = worked.stepped
     validation.keep(Fact(RULES_KIND, 0, peer.identity.peer_id, config.rules.to_bytes()))
     await serve_evidence(peer.network.streams, keeper)
+    await exchange.serve()
     await serve_proofs(peer.network.streams, docket.proof_of)
     await serve_replay(peer.network.streams, worked, share.payloads)
     async with trio.open_nursery() as nursery:

@@ -23,6 +23,7 @@ from iota_p2p.ledger.ledger import Fact, Ledger
 from iota_p2p.validation.attendance import Attendance
 from iota_p2p.validation.ballot import Ballot
 from iota_p2p.validation.bulletin import Bulletin
+from iota_p2p.validation.bulletin_exchange import BulletinExchange
 from iota_p2p.validation.docket import Docket
 from iota_p2p.validation.evidence_gathering import EvidenceGathering, Gathered
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
@@ -70,6 +71,7 @@ class Validator:
     Attributes:
         ballot: how results are agreed on; bad peers of tests do it otherwise.
         bulletin: what is said and heard.
+        exchange: what others heard, too.
         keeper: our evidence.
         worked: what we did on our stages.
         attendance: who was there.
@@ -89,6 +91,7 @@ class Validator:
     ballot: ClassVar[type[Ballot]] = Ballot
 
     bulletin: Bulletin
+    exchange: BulletinExchange
     keeper: EvidenceKeeper
     worked: WorkKeeper
     attendance: Attendance
@@ -127,6 +130,8 @@ class Validator:
         async with limiter:
             await trio.sleep_until(began_s + self.step_s)
             await self._commit(closed)
+            with trio.move_on_at(began_s + 2 * self.step_s):
+                await self.exchange.compare()
             await trio.sleep_until(began_s + 2 * self.step_s)
             await self._commit_work(closed)  # of stages whose merges took longer; the seed is still open
             await self._reveal(closed - 1)
@@ -140,7 +145,7 @@ class Validator:
         await self._replay(closed)
 
     async def _register(self) -> None:
-        """Offer ourselves; the same registration again if there is one."""
+        """Offer ourselves; with the same registration while half of its life is left."""
         epoch = self.bulletin.share.epoch
 
         def make() -> bytes:
@@ -148,7 +153,8 @@ class Validator:
             return seal_message(message, self.bulletin.member.identity)
 
         known = self.bulletin.registrations.get(self.bulletin.member.identity.peer_id)
-        envelope = known[-1].envelope_bytes if known else make()
+        lasts = known is not None and known[-1].payload.expires_s > self.bulletin.member.clock() + LIFETIME_S / 2
+        envelope = known[-1].envelope_bytes if known and lasts else make()
         self.bulletin.take_registration(open_signed(envelope, Registration))
         await self.bulletin.pass_on(REGISTRATIONS, envelope)
 

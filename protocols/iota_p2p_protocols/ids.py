@@ -96,11 +96,14 @@ EVIDENCE = ProtocolSpec(id="/iota-p2p/evidence/1", max_header_bytes=1 * _KIB, ma
 # most as long as an activation.
 REPLAY = ProtocolSpec(id="/iota-p2p/replay/2", max_header_bytes=16 * _KIB, max_payload_bytes=64 * 1024 * _KIB + 4)
 
+# What registrations and accusations have you that I lack: the digests of 4,096, and a thousand envelopes.
+BULLETIN = ProtocolSpec(id="/iota-p2p/bulletin/1", max_header_bytes=160 * _KIB, max_payload_bytes=1024 * _KIB)
 # The proof behind an accusation, whole: a merge's, with a block of each of 64 members, has 4.4 MiB (`fault_file`).
 PROOF = ProtocolSpec(id="/iota-p2p/proof/1", max_header_bytes=1 * _KIB, max_payload_bytes=4424 * _KIB)
 
 PROTOCOLS: tuple[ProtocolSpec, ...] = (
     ACTIVATION,
+    BULLETIN,
     CUSTODY,
     DIAL_BACK,
     EVIDENCE,
