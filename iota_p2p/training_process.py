@@ -27,6 +27,7 @@ from iota_p2p.training.state_files import StateFiles
 from iota_p2p.training.trainer import Trainer, TrainerConfig, open_trainer
 from iota_p2p.validation.rules import scoring_rules
 from iota_p2p.validation.validation import ValidationConfig, open_validation
+from iota_p2p.validation.validator import Validator
 from iota_p2p.voice import Voice
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.scoring.fast_checks import PPM
@@ -54,6 +55,7 @@ class TrainingProcess:
         epoch: in which the network is, as far as the peer that gave us the spec knew.
         memory_bytes: what we give to the run.
         validates: whether we offer ourselves as a validator, where the run has any.
+        validator: how it validates; a testnet's lying ones do it otherwise.
         twist: changes a part of every trainer, so that a testnet's bad peers are honest ones in all the rest.
     """
 
@@ -64,6 +66,7 @@ class TrainingProcess:
     epoch: int
     memory_bytes: int
     validates: bool = False
+    validator: ClassVar[type[Validator]] = Validator
     twist: ClassVar[Callable[[Peer, Trainer], Awaitable[None]]] = _stay_honest
     _trainer: Trainer | None = None
     _told_s: float = 0.0
@@ -118,6 +121,7 @@ class TrainingProcess:
                 replay_ppm=self.spec.validation.replay_ppm,
                 from_start=self.epoch == 0,
                 software=SOFTWARE,
+                kind=type(self).validator,
             )
             async with open_validation(self.peer, trainer.share, config) as validation:
                 validation.validator.on_record = self._report_scores

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from iota_p2p_crypto.errors import UserError
 
-# Each is an honest peer with one part changed (`merge_adversaries`, `work_adversaries`).
+# Each is an honest peer with one part changed (`merge_adversaries`, `work_adversaries`, `validator_adversaries`).
 NAMES = (
     "bad-reducer",
     "colluding-reducers",
     "equivocating-convener",
     "lazy",
     "lying-tail",
+    "lying-validator",
     "nan",
     "poisoned",
     "random-output",

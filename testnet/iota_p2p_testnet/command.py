@@ -64,7 +64,7 @@ def testnet(
     --adversary lets the last peers cheat when replicas merge: bad-reducer, colluding-reducers (wrong results),
     poisoned, scaled, nan (bad contributions), silent-convener, equivocating-convener. See also --stages: there must
     be several replicas of a stage. Or in their work: lazy (never goes backward), random-output, stale (old weights),
-    lying-tail (understates losses).
+    lying-tail (understates losses). Or as validators: lying-validator (false records, two records, none, in turn).
 
     \b
     Examples:

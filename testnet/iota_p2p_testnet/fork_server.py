@@ -84,8 +84,12 @@ def _turn_bad(adversary: str) -> None:
     """Change one part of the peer that this process is about to be."""
     from iota_p2p.training_process import TrainingProcess  # noqa: PLC0415 - imports torch, as above
     from iota_p2p_testnet.merge_adversaries import merge_twist  # noqa: PLC0415 - the same
+    from iota_p2p_testnet.validator_adversaries import VALIDATOR_KINDS  # noqa: PLC0415 - the same
     from iota_p2p_testnet.work_adversaries import WORK_KINDS, work_twist  # noqa: PLC0415 - the same
 
+    if adversary in VALIDATOR_KINDS:
+        TrainingProcess.validator = VALIDATOR_KINDS[adversary]
+        return
     twist = work_twist(adversary) if adversary in WORK_KINDS else merge_twist(adversary)
     TrainingProcess.twist = staticmethod(twist)
 

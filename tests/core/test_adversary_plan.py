@@ -5,6 +5,7 @@ import pytest
 from iota_p2p_crypto.errors import UserError
 from iota_p2p_testnet.adversary_plan import NAMES, plan_adversaries
 from iota_p2p_testnet.merge_adversaries import NAMES as MERGE_NAMES
+from iota_p2p_testnet.validator_adversaries import VALIDATOR_KINDS
 from iota_p2p_testnet.work_adversaries import WORK_KINDS
 
 
@@ -29,4 +30,4 @@ def test_plan__leaves_somebody_honest() -> None:
 
 def test_names__are_those_of_the_cheats() -> None:
     """The launcher must not import what imports torch to know them."""
-    assert set(NAMES) == MERGE_NAMES | WORK_KINDS.keys()
+    assert set(NAMES) == MERGE_NAMES | WORK_KINDS.keys() | VALIDATOR_KINDS.keys()
