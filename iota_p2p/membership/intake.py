@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from iota_p2p.membership.member import Member, open_recent
+from iota_p2p.membership.member import Member, domain_of_recent, open_recent
 from iota_p2p_crypto.domains import ABSENCE, ADVERT
-from iota_p2p_crypto.envelope import domain_of
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.absence import Absence, check_watcher, validate_absence_gossip
 from iota_p2p_protocols.advert import Advert
@@ -54,7 +53,7 @@ class Intake:
         """
         adverts, absences = [], []
         for data in envelopes:
-            domain = domain_of(data)
+            domain = domain_of_recent(data)
             if domain == ADVERT:
                 adverts.append(data)
             elif domain == ABSENCE:

@@ -8,6 +8,7 @@ from random import Random
 import trio
 
 from iota_p2p.network.network import Network
+from iota_p2p_crypto.envelope import domain_of
 from iota_p2p_crypto.identity import Identity
 from iota_p2p_protocols.message import open_signed
 from iota_p2p_protocols.view import View
@@ -17,6 +18,7 @@ Clock = Callable[[], float]  # Unix seconds; a simulation passes a virtual one
 # A message comes by gossip and again by exchange: its signature is checked once. Opening is a pure function of the
 # bytes, so a cache cannot lie; failures are not kept. 2,048 envelopes of some 600 bytes, 9 KB at most: 18 MB.
 open_recent = lru_cache(maxsize=2048)(open_signed)
+domain_of_recent = lru_cache(maxsize=2048)(domain_of)
 
 
 @dataclass(slots=True)

@@ -114,7 +114,8 @@ class FramedStream:
 
     async def aclose(self) -> None:
         """Close at once, even when cancelled."""
-        await trio.aclose_forcefully(self._stream)
+        with trio.CancelScope(shield=True):  # a stream of a host never waits for its closing
+            await self._stream.aclose()
 
     @property
     def _has_head(self) -> bool:

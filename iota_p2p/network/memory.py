@@ -22,6 +22,7 @@ from iota_p2p.network.link import LinkModel, Links
 from iota_p2p.network.memory_dht import ProviderRecords
 from iota_p2p.network.memory_events import EventQueue, Request, TraceEvent
 from iota_p2p.network.memory_gossip import Mesh
+from iota_p2p.network.memory_stream import MemoryStream
 from iota_p2p.network.memory_wires import Wires
 from iota_p2p_crypto.errors import LocalProtocolError, PeerUnavailableError, RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
@@ -174,7 +175,8 @@ class MemoryHost:
         """Break the connection to a peer."""
         await self._check_up()
         key = (self._peer_id, peer_id, "disconnect")
-        self._network.events.submit(0, key, partial(self._network.wires.disconnect, self._peer_id, peer_id))
+        disconnect = partial(self._network.wires.disconnect, *key[:2])
+        self._network.events.submit(0, key, disconnect, key[:2])
 
     async def connections(self) -> Sequence[Connection]:
         """Return the open connections, sorted by peer."""
@@ -196,7 +198,7 @@ class MemoryHost:
                 scope = trio.CancelScope()
                 target._serving.add(scope)
                 inbound = HostStream(self._peer_id, protocol, wire.accepted)
-                self._network.nursery.start_soon(target._serve, inbound, handler, scope)
+                self._network.nursery.start_soon(target._serve, inbound, wire.accepted, handler, scope)
                 request.answer(HostStream(peer_id, protocol, wire.opened))
 
         return await self._reach(peer_id, protocol, request, open_it)
@@ -207,13 +209,14 @@ class MemoryHost:
         """Do `act` at a peer once we are connected to it, and wait for what it answers."""
         await self._check_up()
         network, key = self._network, (self._peer_id, peer_id, "reach", protocol)
+        both = (self._peer_id, peer_id)
 
         def leave() -> None:
             trips = _OPEN_ROUND_TRIPS
             trips += 0 if network.wires.connected(self._peer_id, peer_id) else _CONNECT_ROUND_TRIPS
             there_s = network.links.delay_s(self._peer_id, peer_id, protocol, network.events.now_s())
             back_s = network.links.delay_s(peer_id, self._peer_id, protocol, network.events.now_s())
-            network.events.submit(trips * (there_s + back_s), key, arrive)
+            network.events.submit(trips * (there_s + back_s), key, arrive, both)
 
         def arrive() -> None:
             target = network.find(peer_id)
@@ -223,7 +226,8 @@ class MemoryHost:
                 request.refuse(f"expected another host and ours to be up, got {self._peer_id} to {peer_id}")
             elif not network.links.reachable(self._peer_id, peer_id):
                 timeout_s = network.links.model(self._peer_id, peer_id).dial_timeout_s
-                network.events.submit(timeout_s, key, partial(request.refuse, f"expected {peer_id}, got no answer"))
+                refuse = partial(request.refuse, f"expected {peer_id}, got no answer")
+                network.events.submit(timeout_s, key, refuse, both)
             elif target is None or (protocol and not (self.joined and target.joined)):
                 request.refuse(f"expected to find {peer_id}, got no such peer")
             else:
@@ -231,7 +235,7 @@ class MemoryHost:
                 self.joined = target.joined = True
                 act(target)
 
-        network.events.submit(0, key, leave)
+        network.events.submit(0, key, leave, ())
         return await request.wait()
 
     async def handle(self, protocol: str, handler: StreamHandler) -> None:
@@ -239,7 +243,9 @@ class MemoryHost:
         await self._check_up()
         self.handlers[protocol] = handler
 
-    async def _serve(self, inbound: HostStream, handler: StreamHandler, scope: trio.CancelScope) -> None:
+    async def _serve(
+        self, inbound: HostStream, end: MemoryStream, handler: StreamHandler, scope: trio.CancelScope
+    ) -> None:
         try:
             with scope:
                 await handler(inbound)
@@ -247,8 +253,7 @@ class MemoryHost:
             pass  # As `host` says: these cost the stream only. Anything else is our bug and crashes.
         finally:
             self._serving.discard(scope)
-            with trio.CancelScope(shield=True):
-                await inbound.stream.aclose()
+            end.close()
 
     async def publish(self, topic: str, data: bytes) -> None:
         """Publish to a topic."""
@@ -259,7 +264,7 @@ class MemoryHost:
             if self.joined:  # we may have left since: what was published is on its way
                 self._network.mesh.spread(topic, message)
 
-        self._network.events.submit(0, (self._peer_id, topic, sha256(data).hexdigest()), publish_it)
+        self._network.events.submit(0, (self._peer_id, topic, sha256(data).hexdigest()), publish_it, ())
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[AsyncIterator[GossipMessage]]:
@@ -297,5 +302,6 @@ class MemoryHost:
                 request.answer(act(network.in_reach(self._peer_id)))
 
         delay_s = network.links.delay_s(self._peer_id, self._peer_id, what, key)
-        network.events.submit(2 * _LOOKUP_ROUND_TRIPS * delay_s, (self._peer_id, what, key.hex()), arrive)
+        event_key = (self._peer_id, what, key.hex())
+        network.events.submit(2 * _LOOKUP_ROUND_TRIPS * delay_s, event_key, arrive, (self._peer_id,))
         return await request.wait()

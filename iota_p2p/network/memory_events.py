@@ -60,9 +60,9 @@ class EventQueue:
         """Return the time of trio's clock."""
         return trio.current_time()
 
-    def due_s(self, delay_s: float) -> float:
+    def due_s(self, delay_s: float, now_s: float | None = None) -> float:
         """Return when something is due that takes `delay_s`: rounded up to a tick, or in this instant if that is 0."""
-        now_s = self.now_s()
+        now_s = self.now_s() if now_s is None else now_s
         if delay_s <= 0:
             return now_s
         # The small term keeps a sum of floats that should be a whole tick from costing one more.

@@ -114,10 +114,11 @@ class Mesh:
         digest = sha256(message.data).hexdigest()
         self._events.note("publish", message.author, topic, digest)
         subscribers = sorted(peer_id for peer_id in self._mailboxes.get(topic, {}) if self._hears(peer_id))
-        rng = Random(f"{self._seed} {message.author} {topic} {digest} {self._events.now_s()}")  # noqa: S311 - a simulation
+        now_s = self._events.now_s()
+        rng = Random(f"{self._seed} {message.author} {topic} {digest} {now_s}")  # noqa: S311 - a simulation
         together: dict[float, list[PeerId]] = {}
         for delay_s, peer_id in plan_deliveries(self._links, message.author, subscribers, rng):
-            together.setdefault(self._events.due_s(delay_s), []).append(peer_id)
+            together.setdefault(self._events.due_s(delay_s, now_s), []).append(peer_id)
         for due_s, peer_ids in together.items():
             deliver = partial(self._deliver, topic, message, peer_ids)
             self._events.submit_at(due_s, (topic, message.author, digest), deliver, peer_ids)

@@ -81,18 +81,18 @@ class Wires:
         """Let nothing pass from `sources` to `targets`; their connections break unless it heals in time."""
         several = list(targets)
         pairs = [(source, target) for source in sources for target in several if source != target]
-        for source, target in pairs:
-            if (source, target) in self._blocks:
-                continue
-            self._num_blocks += 1
-            self._blocks[source, target] = self._num_blocks
-            self._links.blocked.add((source, target))
-            give_up = partial(self._give_up, source, target, self._num_blocks)
-            self._events.submit(self._links.default.break_after_s, ("block", source, target), give_up)
+        self._num_blocks += 1
+        for pair in pairs:
+            self._blocks.setdefault(pair, self._num_blocks)
+            self._links.blocked.add(pair)
+        give_up = partial(self._give_up, pairs, self._num_blocks)
+        self._events.submit(self._links.default.break_after_s, ("block", str(self._num_blocks)), give_up, ())
 
-    def _give_up(self, source: PeerId, target: PeerId, block: int) -> None:
-        if self._blocks.get((source, target)) == block:
-            self.disconnect(source, target)
+    def _give_up(self, pairs: Iterable[Direction], block: int) -> None:
+        """Break what is still blocked by the same block: an event for each connection, as each wakes two hosts."""
+        for pair in pairs:
+            if self._blocks.get(pair) == block and self.connected(*pair):
+                self._events.submit(0, ("give up", *pair), partial(self.disconnect, *pair), pair)
 
     def heal(self) -> None:
         """Let everything pass again; what waited in streams goes on its way."""
