@@ -107,7 +107,8 @@ def compare(record: Verified[ScoreRecord], evidence: JoinedEvidence, rules: Scor
     mean_loss = mean_loss_micronats(evidence)
     if mean_loss != record.payload.mean_loss_micronats:
         failures.append(_wrong(record, "mean loss", mean_loss, record.payload.mean_loss_micronats))
-    parts = attribute(evidence, rules.costs_ppm)
+    failed = {PeerId(row.peer_id) for row in record.payload.rows if row.findings.replay == "failed"}
+    parts = attribute(evidence, rules.costs_ppm, failed)
     for row in record.payload.rows:
         peer_id = PeerId(row.peer_id)
         expected = parts.pop(peer_id, Attribution())

@@ -43,7 +43,8 @@ def score_rows(
 
     Above MAX_ROWS those with the least work are left out: they would earn the least.
     """
-    parts = attribute(evidence, rules.costs_ppm)
+    failed = {peer_id for peer_id, saw in seen.items() if saw.replay == "failed"} - {validator}
+    parts = attribute(evidence, rules.costs_ppm, failed)
     mean_loss = mean_loss_micronats(evidence)
     epoch = evidence.records[0].record.payload.microbatch.epoch if evidence.records else 0
     rows = []

@@ -13,7 +13,10 @@ The fit is backfitting: factor by factor, each effect becomes the shrunk mean of
 sums in a fixed order, subtractions and divisions only, so it gives the same bits on every platform, which solving a
 linear system by a library does not; that is what makes a score recomputable (docs/decisions/0302).
 
-Assumes: losses of honest tails (they are rechecked), pathways drawn by nobody's choice, effects that add up. Blind to a
+`trusted_records` goes before that: the last stage reports its own losses. Whose are certainly lower than those of every
+other replica of it is believed no more: beside a liar the honest ones look bad.
+
+Assumes: losses of honest tails (they are replayed), pathways drawn by nobody's choice, effects that add up. Blind to a
 stage whose replicas all do the same harm, and to any harm smaller than its interval. Replicas beside a bad one look
 better than they are, so nobody is rewarded for a negative contrast.
 
@@ -47,6 +50,8 @@ LEAST_FREEDOM = 30
 SUSPECT_WIDTH = 3.0
 # Suspects are taken out at most so often, the worst of each stage at a time; a million records take 0.3 s each time.
 MAX_SUSPICIONS = 16
+# Replicas of the last stage that it takes to tell which one is off.
+LEAST_TAILS = 3
 # Makes a median absolute deviation estimate a standard deviation, for normally distributed values.
 _MAD_SCALE = 1.4826
 
@@ -147,6 +152,30 @@ def explained_effects(losses_R: Floats, stages: Sequence[Levels], others: Sequen
                 found[stage], clean, [level for level in range(clean.counts_P.size) if level not in suspects[stage]]
             )
     return found
+
+
+def trusted_records(losses_R: Floats, stages: Sequence[Levels], others: Sequence[Levels] = ()) -> npt.NDArray[np.bool_]:
+    """Return which records come from tails that do not understate, by the level of the last stage.
+
+    Of two tails that differ nobody can say which one is wrong: it takes three.
+    """
+    kept_R = np.ones(losses_R.size, dtype=bool)
+    while kept_R.any():
+        level = _understating(_fit_part(losses_R, stages, others, kept_R)[-1])
+        if level is None:
+            break
+        kept_R &= stages[-1] != level
+    return kept_R
+
+
+def _understating(tails: PeerEffects) -> int | None:
+    """Return the level whose losses are certainly lower than those of each of several others."""
+    present = np.flatnonzero(tails.counts_P)
+    if present.size < LEAST_TAILS:
+        return None
+    lowest, second, *_ = present[np.argsort(tails.effects_P[present], kind="stable")]
+    gap = float(tails.effects_P[second] - tails.effects_P[lowest])
+    return int(lowest) if gap > WIDTH * float(tails.errors_P[lowest]) else None
 
 
 def _suspects(
