@@ -83,8 +83,8 @@ async def serve_replay(streams: Streams, keeper: WorkKeeper, payloads: PayloadSt
 
 def _part(kept: KeptWork, wanted: ReplayRequest) -> bytes:
     if wanted.what == "log":
-        return kept.log.to_bytes()
-    states = kept.checkpoints if wanted.what == "checkpoint" else kept.stashes
+        return kept.segments.log.to_bytes()
+    states = kept.segments.checkpoints if wanted.what == "checkpoint" else kept.segments.stashes
     if wanted.index >= len(states):
         raise RefusedError("unknown-work", f"expected one of {len(states)} states, got {wanted.index}")
     return states[wanted.index]

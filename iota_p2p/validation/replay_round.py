@@ -17,7 +17,7 @@ from iota_p2p.validation.replay_findings import ReplayFindings
 from iota_p2p.validation.replayer import Replayer
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.scoring.attribution import attribute
+from iota_p2p_protocols.scoring.attribution import attribute, understating_tails
 from iota_p2p_protocols.scoring.combination import ScoringRules
 from iota_p2p_protocols.scoring.election import Electorate
 from iota_p2p_protocols.scoring.evidence import JoinedEvidence
@@ -31,7 +31,7 @@ from iota_p2p_protocols.scoring.replay_draw import (
     work_of_pairs,
 )
 from iota_p2p_protocols.scoring.replay_finding import ReplayFinding
-from iota_p2p_protocols.scoring.replay_verdict import Verdict
+from iota_p2p_protocols.scoring.replay_verdict import MAX_CROSSING, Verdict
 from iota_p2p_protocols.scoring.segments import Segment
 
 LOOK_EVERY_S = 0.2
@@ -79,7 +79,9 @@ class ReplayRound:
         budget = Budget(mean_peer_work(work) * self.replay_ppm / PPM)
         for pair in await self.bulletin.share.lane.beside(partial(self._hand, frozenset(work))):
             if self.is_wanted():
-                await self._look(pair, partial(self._in_budget, pair, work[pair], budget))
+                where, verdict = await self._look(pair, partial(self._in_budget, pair, work[pair], budget))
+                if verdict.replay in ("failed", "no-evidence"):
+                    await self.findings.tell(self.voters.epoch, pair, where)
         while self.is_wanted():
             for one in self.findings.of(self.voters.epoch):
                 if self.is_wanted() and one.signer in self.voters.weights:
@@ -94,6 +96,7 @@ class ReplayRound:
         """Return what is dealt to us, suspects first."""
         parts = attribute(self.evidence, self.rules.costs_ppm)
         suspects = {peer_id for peer_id, part in parts.items() if part.low > 0}
+        suspects |= understating_tails(self.evidence, len(self.rules.costs_ppm))
         hands = deal_replays(self.seed, pairs, suspects, self.voters.weights.keys(), self.voters.seats)
         return hands.get(self._me, ())[:MAX_LOOKS]
 
@@ -102,8 +105,10 @@ class ReplayRound:
         cost = work * (segment.end - segment.first) / segments[-1].end
         return segment if budget.takes(self.seed, pair, cost) else None
 
-    async def _look(self, pair: Pair, choose: Callable[[tuple[Segment, ...]], Segment | None]) -> Verdict:
-        """Read a pair's log and replay the segment that is chosen, if any; tell what is found."""
+    async def _look(
+        self, pair: Pair, choose: Callable[[tuple[Segment, ...]], Segment | None]
+    ) -> tuple[int | None, Verdict]:
+        """Read a pair's log and replay the segment that is chosen, if any; return which one that was."""
         where, verdict = await self._verdict(pair, choose)
         is_late = self.bulletin.share.epoch > self.voters.epoch + 1  # by now payloads are forgotten
         if verdict.replay == "no-evidence" and (is_late or not self.bulletin.member.view.is_live(pair[0])):
@@ -111,16 +116,15 @@ class ReplayRound:
         self._seen[pair, where] = verdict
         _log.info("work looked at", extra={"peer": pair[0], "stage": pair[1], "segment": where, "is": verdict.replay})
         self.on_verdict(pair, verdict)
-        if verdict.replay in ("failed", "no-evidence"):
-            await self.findings.tell(self.voters.epoch, pair, where)
-        return verdict
+        return where, verdict
 
     async def _verdict(
         self, pair: Pair, choose: Callable[[tuple[Segment, ...]], Segment | None]
     ) -> tuple[int | None, Verdict]:
         work = self.bulletin.said(self.voters.epoch).work.get(pair)
         if work is None:
-            return None, Verdict("no-evidence")
+            owed = sum(one.pathway[pair[1]] == pair[0] for one in self.evidence.records)
+            return None, Verdict("no-evidence" if owed > MAX_CROSSING else "not-drawn")
         shown = await self._replayer.read(work, self.evidence)
         if isinstance(shown, Verdict):
             return None, shown
@@ -139,7 +143,7 @@ class ReplayRound:
         def named(segments: tuple[Segment, ...]) -> Segment | None:
             return segments[said.segment] if said.segment is not None and said.segment < len(segments) else None
 
-        verdict = await self._look(pair, named)
+        _, verdict = await self._look(pair, named)
         self._seen.setdefault((pair, said.segment), verdict)
         if said.segment is not None and verdict.replay == "passed":
             self.findings.distrust(finding.signer)

@@ -21,7 +21,7 @@ from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import MalformedError, PeerUnavailableError, RemoteProtocolError
 from iota_p2p_protocols.scoring.evidence import JoinedEvidence
 from iota_p2p_protocols.scoring.replay_verdict import Verdict, check_log, owed_by, read_log
-from iota_p2p_protocols.scoring.segments import Segment, most_segments, segments_of
+from iota_p2p_protocols.scoring.segments import Segment, most_segments, segments_committed
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 from iota_p2p_protocols.work_log import MAX_LOG_BYTES, Forward, WorkLog
 
@@ -72,9 +72,10 @@ class Replayer:
         for entry in log.entries:
             if isinstance(entry, Forward) and entry.microbatch.counter >= limit:
                 raise MalformedError("microbatch-counter", f"expected a counter below {limit} in a log, got more")
+        segments = segments_committed(log, most, work.payload.num_segments)
         owed = owed_by(work.signer, work.payload.stage, evidence, self.share.terms.run_id)
         verdict = read_log(log, owed)
-        return verdict if verdict.replay == "failed" else Shown(work, log, segments_of(log, most), owed)
+        return verdict if verdict.replay == "failed" else Shown(work, log, segments, owed)
 
     def _source(self, work: Verified[WorkCommitment]) -> ReplaySource:
         return ReplaySource(self.streams, work.signer, work.payload.epoch, work.payload.stage)

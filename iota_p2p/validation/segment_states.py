@@ -4,13 +4,14 @@ At every so many inner steps the checkpoint and the weights of open forwards are
 second one is dropped and the stride doubles, as `segments.stride_of` does for a log that is complete.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iota_p2p.model.compute import weights_bytes
 from iota_p2p.training.held_stage import HeldStage
-from iota_p2p_protocols.scoring.segments import Segment, stashed_versions, stride_of
-from iota_p2p_protocols.work_log import WorkLog
+from iota_p2p_protocols.errors import LocalProtocolError
+from iota_p2p_protocols.scoring.segments import Segment, segments_of, stashed_versions, stride_of
+from iota_p2p_protocols.work_log import InnerStep, WorkLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,15 @@ class _Cut:
 
     checkpoint: bytes
     open_weights: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentsKept:
+    """A log that no longer grows, and the states at its cuts, as a work commitment names them."""
+
+    log: WorkLog
+    checkpoints: tuple[bytes, ...]
+    stashes: tuple[bytes, ...]
 
 
 @dataclass(slots=True)
@@ -47,21 +57,35 @@ class SegmentStates:
             weights = {version: weights_bytes(one) for version, one in held.open_weights().items()}
             self._cuts[count] = _Cut(held.compute.checkpoint(), weights)
 
-    def checkpoints(self, num_segments: int, end: bytes) -> tuple[bytes, ...]:
-        """Return the checkpoints of a complete log with so many segments, whose last one is `end`."""
-        inner = [self._cuts[number].checkpoint for number in sorted(self._cuts)[: num_segments - 1]]
-        return (self.start, *inner, end)
-
-    def stashes(self, log: WorkLog, segments: tuple[Segment, ...]) -> tuple[bytes, ...]:
-        """Return the stash of every cut: the weights that its log asks for, one after the other.
+    def states(self, log: WorkLog, end: bytes) -> SegmentsKept:
+        """Return the states at the cuts of a log of ours, or of a part of it, that leads to a checkpoint.
 
         Of a forward that was not expected to go back any more the weights are gone; the checkpoint's stand in for
         them, which a replay takes for what they are: nearly the same.
         """
-        found = []
-        for number, segment in zip(sorted(self._cuts), segments[1:], strict=False):
-            cut = self._cuts[number]
-            stand_in = cut.checkpoint[-self.theta_bytes :]
-            versions = stashed_versions(log, segment.first)
-            found.append(b"".join(cut.open_weights.get(version, stand_in) for version in versions))
-        return tuple(found)
+        num_steps = sum(isinstance(entry, InnerStep) for entry in log.entries)
+        for limit in (self.most, max(1, self.most // 2)):
+            stride = stride_of(num_steps, limit)
+            cuts = [self._cuts.get(count) for count in range(stride, num_steps, stride)]
+            if None not in cuts:
+                return self._kept(log, segments_of(log, limit), [cut for cut in cuts if cut is not None], end)
+        raise LocalProtocolError(f"expected states for {num_steps} steps, got those after {sorted(self._cuts)}")
+
+    def _kept(self, log: WorkLog, segments: Sequence[Segment], cuts: Sequence[_Cut], end: bytes) -> SegmentsKept:
+        checkpoints = (self.start, *(cut.checkpoint for cut in cuts), end)
+        stashes = (self._stash(cut, log, one) for cut, one in zip(cuts, segments[1:], strict=True))
+        return SegmentsKept(log, checkpoints, tuple(stashes))
+
+    def so_far(self, log: WorkLog) -> SegmentsKept:
+        """Return the part of a growing log that leads to the last state we took; without a step, all of it."""
+        entries, count = log.entries, max(self._cuts, default=0)
+        steps = [position for position, entry in enumerate(entries) if isinstance(entry, InnerStep)]
+        part = WorkLog()
+        for entry in entries[: steps[count - 1] + 1] if count else entries:
+            part.append(entry)
+        return self.states(part, self._cuts[count].checkpoint if count else self.start)
+
+    def _stash(self, cut: _Cut, log: WorkLog, segment: Segment) -> bytes:
+        stand_in = cut.checkpoint[-self.theta_bytes :]
+        versions = stashed_versions(log, segment.first)
+        return b"".join(cut.open_weights.get(version, stand_in) for version in versions)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import trio
 
 from iota_p2p.ledger.ledger import Fact, Ledger
+from iota_p2p.training.lane import Priority
 from iota_p2p.validation.attendance import Attendance
 from iota_p2p.validation.ballot import Ballot
 from iota_p2p.validation.bulletin import Bulletin
@@ -133,7 +134,9 @@ class Validator:
             with trio.move_on_at(began_s + 2 * self.step_s):
                 await self.exchange.compare()
             await trio.sleep_until(began_s + 2 * self.step_s)
-            await self._commit_work(closed)  # of stages whose merges took longer; the seed is still open
+            # Of stages whose merges take longer, as far as their logs go: the seed is still open.
+            await self.bulletin.share.lane.run(Priority.BACKWARD, partial(self.worked.cut, closed))
+            await self._commit_work(closed)
             await self._reveal(closed - 1)
             await trio.sleep_until(began_s + 3 * self.step_s)
             with trio.move_on_at(began_s + 5 * self.step_s):

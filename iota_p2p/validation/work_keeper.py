@@ -9,13 +9,12 @@ from math import floor
 
 from iota_p2p.training.held_stage import HeldStage
 from iota_p2p.training.stage_state import state_bounds
-from iota_p2p.validation.segment_states import SegmentStates
+from iota_p2p.validation.segment_states import SegmentsKept, SegmentStates
 from iota_p2p_crypto.digest import Digest, digest
 from iota_p2p_crypto.identity import Identity
 from iota_p2p_protocols.message import seal_message
-from iota_p2p_protocols.scoring.segments import most_segments, segments_of
+from iota_p2p_protocols.scoring.segments import most_segments
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
-from iota_p2p_protocols.work_log import WorkLog
 
 # While an epoch is replayed, the next one is under way.
 KEPT_EPOCHS = 2
@@ -33,23 +32,19 @@ class KeptWork:
 
     Attributes:
         epoch, stage: which.
-        log: closed.
         theta_digest: of the weights it began with.
-        checkpoints: before its first entry, at its cuts and after its last entry.
-        stashes: at its cuts.
+        segments: the log, closed, and the states at its cuts.
     """
 
     epoch: int
     stage: int
-    log: WorkLog
     theta_digest: Digest
-    checkpoints: tuple[bytes, ...]
-    stashes: tuple[bytes, ...]
+    segments: SegmentsKept
 
     @property
     def num_bytes(self) -> int:
         """Return what it takes at most."""
-        return sum(map(len, self.checkpoints)) + sum(map(len, self.stashes))
+        return sum(map(len, self.segments.checkpoints)) + sum(map(len, self.segments.stashes))
 
 
 @dataclass(slots=True)
@@ -65,39 +60,41 @@ class WorkKeeper:
     identity: Identity
     run_id: bytes
     limit_bytes: int = MAX_KEPT_BYTES
-    _growing: dict[int, SegmentStates] = field(default_factory=dict)  # by stage
+    _growing: dict[int, tuple[HeldStage, SegmentStates]] = field(default_factory=dict)  # by stage
     _kept: dict[tuple[int, int], KeptWork] = field(default_factory=dict)
     _committed: set[tuple[int, int]] = field(default_factory=set)
 
     def begun(self, held: HeldStage) -> None:
-        """Take the checkpoint that a stage's epoch begins with; on the lane."""
+        """Take the checkpoint that a stage's epoch begins with; on the lane.
+
+        An epoch that begins anew, from weights that others had, is another log; the one before led nowhere.
+        """
+        if (held.epoch, held.index) not in self._committed:
+            self._kept.pop((held.epoch, held.index), None)
         start = held.compute.checkpoint()
-        before = next((one.checkpoints[-1] for one in self._kept.values() if one.checkpoints[-1] == start), start)
+        ends = (one.segments.checkpoints[-1] for one in self._kept.values())
         theta_bytes = state_bounds(held.spec, held.index).weights_bytes
         most = most_segments(theta_bytes, STATES_BYTES)
-        self._growing[held.index] = SegmentStates(held.epoch, before, most, theta_bytes)
+        before = next((end for end in ends if end == start), start)
+        self._growing[held.index] = (held, SegmentStates(held.epoch, before, most, theta_bytes))
 
     def stepped(self, held: HeldStage) -> None:
         """Take what a stage has become by an inner step, if its log may be cut there; on the lane."""
-        states = self._growing.get(held.index)
+        _, states = self._growing.get(held.index, (None, None))
         if states is not None and states.epoch == held.epoch:
             states.stepped(held)
 
     def closed(self, held: HeldStage) -> None:
         """Take the log that is complete and the checkpoint it leads to; on the lane. No work is nothing to keep."""
-        states = self._growing.pop(held.index, None)
-        if states is None or states.epoch != held.epoch or not len(held.log):
-            return
-        segments = segments_of(held.log, states.most)
-        self._kept[held.epoch, held.index] = KeptWork(
-            epoch=held.epoch,
-            stage=held.index,
-            log=held.log,
-            theta_digest=digest(states.start[-states.theta_bytes :]),
-            checkpoints=states.checkpoints(len(segments), held.compute.checkpoint()),
-            stashes=states.stashes(held.log, segments),
-        )
-        self._forget(held.epoch)
+        _, states = self._growing.pop(held.index, (None, None))
+        if states is not None and states.epoch == held.epoch and len(held.log):
+            self._keep(held.index, states, states.states(held.log, held.compute.checkpoint()))
+
+    def cut(self, epoch: int) -> None:
+        """Take the logs of an epoch that are still open, in merges that take long, as far as they go; on the lane."""
+        for stage, (held, states) in sorted(self._growing.items()):
+            if states.epoch == epoch == held.epoch and len(held.log):
+                self._keep(stage, states, states.so_far(held.log))
 
     def commit(self, epoch: int, now_s: float) -> list[bytes]:
         """Fix what was closed of an epoch and is not committed to yet; return a signed commitment for each stage.
@@ -107,6 +104,13 @@ class WorkKeeper:
         ready = [one for key, one in sorted(self._kept.items()) if one.epoch == epoch and key not in self._committed]
         self._committed.update((one.epoch, one.stage) for one in ready)
         return [self._commit(one, now_s) for one in ready]
+
+    def _keep(self, stage: int, states: SegmentStates, segments: SegmentsKept) -> None:
+        """Keep what is not committed to yet."""
+        if (states.epoch, stage) not in self._committed:
+            theta_digest = digest(states.start[-states.theta_bytes :])
+            self._kept[states.epoch, stage] = KeptWork(states.epoch, stage, theta_digest, segments)
+            self._forget(states.epoch)
 
     def kept(self, epoch: int, stage: int) -> KeptWork | None:
         """Return the work of a stage and epoch, or None if there is none any more."""
@@ -120,11 +124,11 @@ class WorkKeeper:
             expires_s=floor(now_s) + LIFETIME_S,
             epoch=one.epoch,
             stage=one.stage,
-            log_root=one.log.root,
-            num_entries=len(one.log),
+            log_root=one.segments.log.root,
+            num_entries=len(one.segments.log),
             theta_digest=one.theta_digest,
-            checkpoints=tuple(map(digest, one.checkpoints)),
-            stashes=tuple(map(digest, one.stashes)),
+            checkpoints=tuple(map(digest, one.segments.checkpoints)),
+            stashes=tuple(map(digest, one.segments.stashes)),
         )
         return seal_message(message, self.identity)
 

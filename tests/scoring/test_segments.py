@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from iota_p2p_protocols.scoring.segments import (
     MAX_SEGMENTS,
     most_segments,
+    segments_committed,
     segments_of,
     stashed_versions,
     stride_of,
@@ -36,6 +37,13 @@ def test_segments__cover_the_log_and_begin_after_steps(num_steps: int, most: int
     assert [0, *(one.end for one in segments)] == [*(one.first for one in segments), len(log)]
     assert all(isinstance(log.entries[one.first - 1], InnerStep) for one in segments[1:])
     assert num_steps < 2 * most or len(segments) > most // 2
+
+
+def test_segments_committed__are_those_that_follow_or_half_as_many() -> None:
+    log = late_log(16)
+    found = {count: segments_committed(log, 16, count) for count in range(1, 18)}
+    assert {count for count, segments in found.items() if segments} == {8, 16}
+    assert found[8] == segments_of(log, 8)
 
 
 @given(st.integers(1, 300), st.integers(1, MAX_SEGMENTS))

@@ -57,6 +57,16 @@ def segments_of(log: WorkLog, most: int) -> tuple[Segment, ...]:
     return tuple(Segment(index, *ends) for index, ends in enumerate(pairwise(cuts)))
 
 
+def segments_committed(log: WorkLog, most: int, count: int) -> tuple[Segment, ...]:
+    """Return the segments of a log of which a peer says that there are so many; nothing if that cannot be.
+
+    Half as many are right, too: who has to commit while a merge still keeps its log open does so to the part that leads
+    to the last state it kept, which may be a step too short for the stride it kept states at.
+    """
+    found = (segments_of(log, limit) for limit in (most, max(1, most // 2)))
+    return next((segments for segments in found if len(segments) == count), ())
+
+
 def versions_of(log: WorkLog) -> tuple[int, ...]:
     """Return for every entry how many inner steps come before it: which of the epoch's weights a forward runs with."""
     versions, count = [], 0
