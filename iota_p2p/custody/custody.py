@@ -11,15 +11,16 @@ from iota_p2p.custody.fetch_journal import FetchJournal
 from iota_p2p.custody.kept_states import KeptStates
 from iota_p2p.custody.pusher import Pusher
 from iota_p2p.custody.recovery import Recovery
-from iota_p2p.custody.snapshots import Snapshots, StateSigner, TakeState
+from iota_p2p.custody.snapshots import SignedState, Snapshots, StateSigner, TakeState
 from iota_p2p.membership.member import Member
 from iota_p2p.training.lane import Priority
-from iota_p2p.training.stage_state import StageState, check_state, state_bounds
+from iota_p2p.training.stage_state import Settled, StageState, check_state, state_bounds
 from iota_p2p.training.state_fetch import StateFetch
 from iota_p2p.training.state_files import DamagedStateError, StateFiles
 from iota_p2p.training.state_transfer import StateServer
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.errors import RefusedError
 from iota_p2p_protocols.ids import CUSTODY, STATE
 
 # Of our disk, for states of others: a few stages of a large model, all of a small one.
@@ -44,7 +45,8 @@ class Custody:
         """Put custody together; `take` freezes a stage we hold."""
         run_id, streams, view = share.spec.run_id, member.network.streams, member.view
         bounds = cache(partial(state_bounds, share.spec))
-        snapshots = Snapshots(take, StateSigner(member.identity, run_id, bounds, member.clock))
+        signer = StateSigner(member.identity, run_id, bounds, member.clock)
+        snapshots = Snapshots(take, signer)
         kept = KeptStates(files.folder / "kept", run_id, kept_bytes)
         journal = FetchJournal(files.folder / "fetching", run_id, share.lane.beside)
 
@@ -78,7 +80,9 @@ class Custody:
             fetching=fetching,
             served=lambda stage: sorted(holders(stage) - {view.me}),
         )
-        pusher = Pusher(share, view, streams, snapshots, member.rng("pusher"))
+        whole = partial(snapshots.fresh, max_age_s=0)
+        settled = partial(_settled, share, signer)
+        pusher = Pusher(share, view, streams, whole if share.spec.merge is None else settled, member.rng("pusher"))
         server = StateServer(run_id, snapshots, custodian.best, custodian.chunk)
         return cls(share, server, custodian, pusher, recovery)
 
@@ -94,6 +98,15 @@ class Custody:
             while True:
                 self.recovery.look(self.share.spec.model.num_stages, tuple(self.share.stages))
                 await trio.sleep(_LOOK_EVERY_S)
+
+
+async def _settled(share: WorkShare, signer: StateSigner, stage: int) -> SignedState:
+    """Return what a stage that we hold began its epoch with; raises RefusedError if we do not, or do not know it."""
+    held = share.stages.get(stage)
+    settled = None if held is None else await share.lane.run(Priority.BACKWARD, partial(Settled.of, held))
+    if settled is None:
+        raise RefusedError("not-held", f"expected a stage whose first state we know, got {stage}")
+    return await signer.sign(await share.lane.beside(partial(settled.state, share.spec)))
 
 
 async def _saved(share: WorkShare, files: StateFiles, stage: int) -> StageState | None:

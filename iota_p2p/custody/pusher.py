@@ -1,18 +1,19 @@
 """`Pusher`: gives the states of the stages we hold to custodians elsewhere, again and again.
 
-A stage is pushed when an epoch begins, when much of its work would be lost with us, and at once to a custodian who is
-new. Only chunks that the custodian lacks travel. Between two chunks the pusher rests so long that it is busy for
-`LINK_SHARE` of the time: that bounds the link's share without knowing the link.
+In a run that merges a custodian gets what each epoch began with, and nothing of what we have done since; in one that
+does not, the state as it is when an epoch begins, and again within it when much of its work would be lost with us. Who
+becomes a custodian gets it at once. Only chunks that the custodian lacks travel. Between two chunks the pusher rests so
+long that it is busy for `LINK_SHARE` of the time: that bounds the link's share without knowing the link.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 import trio
 
-from iota_p2p.custody.snapshots import SignedState, Snapshots
+from iota_p2p.custody.snapshots import SignedState
 from iota_p2p.network.streams import Request, Streams
 from iota_p2p.training.held_stage import HeldStage
 from iota_p2p.training.work_share import WorkShare
@@ -24,8 +25,8 @@ from iota_p2p_protocols.ids import CUSTODY
 from iota_p2p_protocols.view import View
 
 LOOK_EVERY_S = 1.0
-# A young stage would lose most of what it has learnt, an old one little: within an epoch it is pushed again when so
-# many of all its steps are new, but not sooner than the one time and not later than the other.
+# In a run that does not merge. A young stage would lose most of what it has learnt, an old one little: within an epoch
+# it is pushed again when so many of all its steps are new, but not before the one time and not after the other.
 MAX_LOST_SHARE = 0.2
 PUSH_AFTER_S = 10.0
 PUSH_EVERY_S = 60.0
@@ -64,7 +65,7 @@ class Pusher:
         share: what we hold.
         view: who is there.
         streams: how custodians are called.
-        snapshots: our states, frozen.
+        take: returns the state to be pushed; raises RefusedError if there is none.
         rng: of when we look.
         on_push: told the stage, the custodian and the bytes of every push that was taken.
         pushed_bytes: of chunks, so far.
@@ -73,7 +74,7 @@ class Pusher:
     share: WorkShare
     view: View
     streams: Streams
-    snapshots: Snapshots
+    take: Callable[[int], Awaitable[SignedState]]
     rng: Random
     on_push: Callable[[int, PeerId, int], None] = lambda *_: None
     pushed_bytes: int = 0
@@ -92,7 +93,7 @@ class Pusher:
     def _due(self, stage: int) -> Sequence[PeerId]:
         held = self.share.stages.get(stage)
         # What nobody has trained yet is drawn from the run's seed by whoever takes it.
-        if held is None or held.compute.num_steps == 0:
+        if held is None or self._num_steps(held) == 0:
             return ()
         run_id, me = self.share.terms.run_id, self.share.identity.peer_id
         holders = {*self.share.routes.replicas(stage), me}
@@ -108,10 +109,20 @@ class Pusher:
         age_s = trio.current_time() - last.at_s
         if last.retry_s is not None:
             return age_s >= last.retry_s
+        if last.epoch < held.epoch or self._merges:
+            return last.epoch < held.epoch
         new_steps = held.compute.num_steps - last.num_steps
         if age_s >= PUSH_AFTER_S and new_steps > MAX_LOST_SHARE * held.compute.num_steps:
             return True
-        return last.epoch < held.epoch or (age_s >= PUSH_EVERY_S and new_steps != 0)
+        return age_s >= PUSH_EVERY_S and new_steps != 0
+
+    @property
+    def _merges(self) -> bool:
+        return self.share.spec.merge is not None
+
+    def _num_steps(self, held: HeldStage) -> int:
+        """Return how many inner steps a push would save."""
+        return held.compute.num_steps - (held.steps_in_epoch if self._merges else 0)
 
     def _forget(self, stage: int, chosen: Sequence[PeerId]) -> None:
         """Forget those who are custodians no more: should they be again, they will say what they still have."""
@@ -121,7 +132,7 @@ class Pusher:
 
     async def _push(self, stage: int, targets: Sequence[PeerId]) -> None:
         try:
-            state = await self.snapshots.fresh(stage, max_age_s=0)
+            state = await self.take(stage)
         except RefusedError as error:
             _log.debug("state not frozen", extra={"stage": stage, "reason": str(error)})
             return

@@ -110,7 +110,7 @@ class Snapshots:
     """Freezes states and finds their chunks.
 
     Attributes:
-        take: freezes a stage (on the compute lane), or returns None if we do not hold it.
+        take: freezes a stage (on the compute lane), or returns None if we do not hold it, or not yet.
         signer: signs it.
     """
 

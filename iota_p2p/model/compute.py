@@ -32,6 +32,7 @@ from iota_p2p_crypto.errors import LocalProtocolError, MalformedError
 WEIGHTS = "weights/"
 MOMENTS = "moments/"
 NUM_STEPS = "num_steps"
+VELOCITY = "velocity"  # the outer momentum's memory, in a state that an epoch began with; no part of the inner work
 
 # The weights of a moment, by name: leaves of all graphs of that moment, apart from the parameters, which move on.
 Weights = dict[str, Tensor]
@@ -195,6 +196,7 @@ class StageCompute:
         tensors = tensors_in(data)
         try:
             num_steps = int(tensors.pop(NUM_STEPS))
+            tensors.pop(VELOCITY, None)
             weights = {name: tensors.pop(f"{WEIGHTS}{name}") for name, _ in self.stage.named_parameters()}
             self.stage.load_state_dict(weights)
             self.optimizer.load({name.removeprefix(MOMENTS): value for name, value in tensors.items()})

@@ -74,16 +74,24 @@ def vector_of(module: nn.Module) -> npt.NDArray[np.float32]:
     return values
 
 
+def tensors_of(module: nn.Module, vector: npt.NDArray[np.float32]) -> dict[str, Tensor]:
+    """Return a vector's parts by the parameters' names; raises LocalProtocolError if its length is wrong."""
+    shapes = shapes_of(module)
+    total = sum(shape.numel() for shape in shapes.values())
+    if vector.shape != (total,):
+        raise LocalProtocolError(f"expected a vector of {total} weights, got shape {vector.shape}")
+    parts = {}
+    start = 0
+    for name in sorted(shapes):
+        end = start + shapes[name].numel()
+        parts[name] = torch.from_numpy(vector[start:end]).view(shapes[name])
+        start = end
+    return parts
+
+
 @torch.no_grad()
 def set_vector(module: nn.Module, vector: npt.NDArray[np.float32]) -> None:
     """Overwrite all parameters by a vector of the same layout; raises LocalProtocolError if its length is wrong."""
-    parameters = dict(module.named_parameters())
-    total = sum(parameter.numel() for parameter in parameters.values())
-    if vector.shape != (total,):
-        raise LocalProtocolError(f"expected a vector of {total} weights, got shape {vector.shape}")
-    start = 0
-    for name in sorted(parameters):
-        parameter = parameters[name]
-        values = torch.from_numpy(vector[start : start + parameter.numel()])
-        parameter.copy_(values.view(parameter.shape))
-        start += parameter.numel()
+    parts = tensors_of(module, vector)
+    for name, parameter in module.named_parameters():
+        parameter.copy_(parts[name])

@@ -93,17 +93,18 @@ class HeldStage:
         self._steps_in_epoch = 0
         self._open: dict[int, tuple[int, Weights]] = {}  # forwards that may still go back: their version and weights
 
-    def begin(self, epoch: int, *, settled: bool) -> None:
+    def begin(self, epoch: int, *, settled: bool, velocity_W: Vector | None = None) -> None:
         """Begin to hold the stage in an epoch.
 
         Args:
             epoch: the epoch.
             settled: whether the weights are the ones the epoch began with, as far as anybody knows; if not, the
                 merger asks the replicas for those.
+            velocity_W: the outer momentum's memory that came with the weights, if any.
         """
         self.start_epoch(epoch)
         if settled and self.spec.merge is not None:
-            self._settle(OuterState(vector_of(self.compute.stage)))
+            self._settle(OuterState(vector_of(self.compute.stage), velocity_W))
 
     @property
     def steps_in_epoch(self) -> int:

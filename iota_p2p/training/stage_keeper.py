@@ -15,10 +15,11 @@ import trio
 
 from iota_p2p.custody.recovery import Recovery
 from iota_p2p.membership.membership import Membership
+from iota_p2p.merge.outer_step import Vector
 from iota_p2p.model.compute import StageCompute
 from iota_p2p.training.held_stage import HeldStage
 from iota_p2p.training.lane import Priority
-from iota_p2p.training.stage_state import StageState
+from iota_p2p.training.stage_state import StageState, velocity_in
 from iota_p2p.training.stage_worker import StageWorker
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.errors import PeerUnavailableError
@@ -135,31 +136,34 @@ class StageKeeper:
 
     async def _take(self, stage: int) -> None:
         sources = self._others_serving(stage)
-        compute = await self._compute_of(stage, sources)
-        if compute is None:
+        found = await self._compute_of(stage, sources)
+        if found is None:
             return
+        compute, velocity_W = found
         held = self.kind(self.share.spec, stage, self.share.data, compute)
         held.on_begun = lambda begun: self.share.work_begun(begun)  # noqa: PLW0108 - it may be set later
         held.on_closed = lambda closed: self.share.work_closed(closed)  # noqa: PLW0108 - likewise
         held.on_stepped = lambda stepped: self.share.work_stepped(stepped)  # noqa: PLW0108 - likewise
-        held.begin(self.share.epoch, settled=not sources)
+        held.begin(self.share.epoch, settled=not sources, velocity_W=velocity_W)
         self.share.stages[stage] = held
         self._advertise()
         self.on_change(f"holds stage {stage}: {self.reason}")
 
-    async def _compute_of(self, stage: int, sources: list[PeerId]) -> StageCompute | None:
+    async def _compute_of(self, stage: int, sources: list[PeerId]) -> tuple[StageCompute, Vector | None] | None:
         """Return the stage with the best state there is: a replica's, one that was kept, or the initial one.
 
-        None if it is served and nobody would send it now: an old state beside trained ones does harm.
+        With it comes the outer momentum's memory, if the state has one. None if it is served and nobody would send it
+        now: an old state beside trained ones does harm.
         """
         state = await self._fetched(stage, sources) if sources else await self.recovery.state_of(stage)
         if sources and state is None:
             return None
         build = partial(StageCompute, self.share.spec, stage, seed=self.share.spec.seed, device=self.device)
         compute = await self.share.lane.run(Priority.BACKGROUND, build)
-        if state is not None:
-            await self.share.lane.run(Priority.BACKGROUND, partial(compute.restore, state.checkpoint))
-        return compute
+        if state is None:
+            return compute, None
+        await self.share.lane.run(Priority.BACKGROUND, partial(compute.restore, state.checkpoint))
+        return compute, await self.share.lane.beside(partial(velocity_in, state))
 
     def _others_serving(self, stage: int) -> list[PeerId]:
         return sorted(set(self.share.routes.replicas(stage)) - {self.share.identity.peer_id})

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iota_p2p.model.compute import MOMENTS, NUM_STEPS, WEIGHTS
+from iota_p2p.merge.outer_step import OuterState, Vector
+from iota_p2p.model.compute import MOMENTS, NUM_STEPS, VELOCITY, WEIGHTS
 from iota_p2p.model.figures import meta_stage
 from iota_p2p.model.optimizer import is_muon
-from iota_p2p.model.state import Shapes, check_tensors, tensors_in
+from iota_p2p.model.state import Shapes, check_tensors, tensors_in, tensors_of, to_bytes
 from iota_p2p.run.spec import RunPlan
 from iota_p2p.training.held_stage import HeldStage
 from iota_p2p_crypto.digest import Digest
@@ -66,10 +67,56 @@ def freeze(held: HeldStage) -> StageState:
     return StageState(held.index, held.epoch, held.compute.num_steps, held.compute.checkpoint(), certificate)
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a stage's replicas began an epoch with: all that a recovery needs of it.
+
+    The moments of the inner optimizer are not in it. Every replica has its own, they are two thirds of a state, and
+    whoever goes on without them makes up for it within some steps (docs/decisions/0203).
+
+    Attributes:
+        stage: its index.
+        epoch: the epoch.
+        num_steps: inner steps before it.
+        base: weights, and the outer momentum's memory if the run has one.
+        certificate: digest of the merge certificate that names them; None if there is none, or not yet.
+    """
+
+    stage: int
+    epoch: int
+    num_steps: int
+    base: OuterState
+    certificate: Digest | None
+
+    @classmethod
+    def of(cls, held: HeldStage) -> "Settled | None":
+        """Return it of a held stage; None as long as it is not known; on the compute lane."""
+        if held.base is None:
+            return None
+        num_steps = held.compute.num_steps - held.steps_in_epoch
+        return cls(held.index, held.epoch, num_steps, held.base, held.certificate)
+
+    def state(self, plan: RunPlan) -> StageState:
+        """Return it as a state; takes about as long as copying it."""
+        parts = tensors_of(meta_stage(plan, self.stage), self.base.theta_W)
+        tensors = {f"{WEIGHTS}{name}": part for name, part in parts.items()}
+        tensors[NUM_STEPS] = torch.tensor(self.num_steps)
+        if self.base.velocity_W is not None:
+            tensors[VELOCITY] = torch.from_numpy(self.base.velocity_W)
+        return StageState(self.stage, self.epoch, self.num_steps, to_bytes(tensors), self.certificate)
+
+
+def velocity_in(state: StageState) -> Vector | None:
+    """Return the outer momentum's memory in a state that has been checked; None if it has none."""
+    velocity = tensors_in(state.checkpoint).get(VELOCITY)
+    return None if velocity is None else velocity.numpy()
+
+
 def state_bounds(plan: RunPlan, stage: int) -> StateBounds:
     """Return how long the checkpoint of a stage can be."""
     sizes = [parameter.numel() for parameter in meta_stage(plan, stage).parameters()]
     weights_bytes = _FLOAT_BYTES * sum(sizes)
+    # Weights and two moments; or weights and what the outer step remembers, which is less.
     return StateBounds(3 * weights_bytes + _HEADER_BYTES_PER_PARAMETER * len(sizes) + _HEADER_BYTES, weights_bytes)
 
 
@@ -77,8 +124,9 @@ def check_state(state: StageState, plan: RunPlan) -> None:
     """Check a state from anybody down to its last number; takes about as long as reading it twice.
 
     Raises:
-        MalformedError: if it does not hold exactly the stage's weights and the optimizer's moments of none or some of
-            them in float32, or a number that no training can produce.
+        MalformedError: if it does not hold exactly the stage's weights, the optimizer's moments of none or some of
+            them, and perhaps the outer momentum's memory where the run has one, all in float32; or a number that no
+            training can produce.
     """
     tensors = tensors_in(state.checkpoint)
     _check_num_steps(tensors.pop(NUM_STEPS, None), state.num_steps)
@@ -111,6 +159,8 @@ def _expected(plan: RunPlan, stage: int, present: Container[str]) -> Shapes:
         if any(f"{MOMENTS}{name}/{kind}" in present for kind in kinds):
             for kind in kinds:
                 expected[f"{MOMENTS}{name}/{kind}"] = torch.Size() if kind == "step" else parameter.shape
+    if VELOCITY in present and plan.merge is not None and plan.merge.momentum:
+        expected[VELOCITY] = torch.Size([sum(parameter.numel() for parameter in meta_stage(plan, stage).parameters())])
     return expected
 
 

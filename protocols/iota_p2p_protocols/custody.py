@@ -1,7 +1,7 @@
 """Custody: who keeps a stage's state besides those who hold the stage, and what is said about it.
 
 A stage could be lost with all of its holders at once, so one of them, its *pusher*, gives its state to peers elsewhere,
-its *custodians*: several if fewer than `ENOUGH_HOLDERS` peers hold the stage, one otherwise. They are drawn by
+its *custodians*: so many that there are `NUM_COPIES` with those of its holders, and one at least. They are drawn by
 rendezvous hashing over the live view: whoever has the same view draws the same ones, and a peer that comes or goes
 moves few stages. Spec: protocols/spec/state.md.
 
@@ -26,12 +26,10 @@ from iota_p2p_protocols.framing import Payload
 from iota_p2p_protocols.message import DigestField, Message
 from iota_p2p_protocols.state_manifest import MAX_CHUNKS, StateManifest
 
-# Three replicas cover each other: a small swarm has two per stage, and two are easily killed together.
-ENOUGH_HOLDERS = 3
-# Copies elsewhere. If a tenth of all peers die in one moment, one lone stage in 10,000 is lost: its holder and three.
-NUM_CUSTODIANS = 3
-# Of a stage that enough peers hold: together they push less per peer than a lone holder, and can all be killed, too.
-NUM_CUSTODIANS_OF_MANY = 1
+# Holders and custodians together. If a tenth of all peers die in one moment, one stage in 10,000 is lost.
+NUM_COPIES = 4
+# Of a lone stage.
+NUM_CUSTODIANS = NUM_COPIES - 1
 # A custodian whose view differs by a few peers is still found among so many.
 NUM_CANDIDATES = 2 * NUM_CUSTODIANS
 _INDEX_BYTES = 4
@@ -108,8 +106,8 @@ def rank(run_id: bytes, stage: int, peers: Iterable[PeerId]) -> Sequence[PeerId]
 def custodians(run_id: bytes, stage: int, live: Iterable[PeerId], holders: Iterable[PeerId]) -> Sequence[PeerId]:
     """Return who is to keep the state of a stage with these holders now."""
     held = set(holders)
-    count = NUM_CUSTODIANS if len(held) < ENOUGH_HOLDERS else NUM_CUSTODIANS_OF_MANY
-    return rank(run_id, stage, set(live) - held)[:count]
+    # Holders of a popular stage push less per peer than a lone one, and can all be killed, too: one copy always.
+    return rank(run_id, stage, set(live) - held)[: max(1, NUM_COPIES - max(1, len(held)))]
 
 
 def pusher(run_id: bytes, stage: int, holders: Iterable[PeerId]) -> PeerId | None:
@@ -139,6 +137,6 @@ def open_indices(payload: Payload, num_chunks: int) -> Sequence[int]:
     return indices
 
 
-def merit(manifest: StateManifest) -> tuple[bool, int, int, int]:
-    """Return how good a state is, greater being better: certified, then later in the run, then signed later."""
-    return (manifest.is_certified, manifest.epoch, manifest.num_steps, manifest.issued_s)
+def merit(manifest: StateManifest) -> tuple[int, bool, int, int]:
+    """Return how good a state is, greater being better: of a later epoch, certified, later in it, then signed later."""
+    return (manifest.epoch, manifest.is_certified, manifest.num_steps, manifest.issued_s)

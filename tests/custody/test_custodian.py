@@ -57,7 +57,7 @@ def pusher_of(node: Node) -> Pusher:
     """Return a pusher that is told what to push."""
     snapshots = Snapshots(holding(), node.signer)
     view = View(node.peer_id)
-    return Pusher(cast("WorkShare", None), view, node.streams, snapshots, Random(0))  # noqa: S311 - repeatable
+    return Pusher(cast("WorkShare", None), view, node.streams, snapshots.fresh, Random(0))  # noqa: S311 - repeatable
 
 
 async def refusal_of(node: Node, target: Node, state: SignedState) -> str:

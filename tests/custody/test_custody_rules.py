@@ -8,9 +8,8 @@ from iota_p2p_crypto.digest import Digest, digest
 from iota_p2p_crypto.errors import InvalidSignatureError, LocalProtocolError, MalformedError
 from iota_p2p_protocols import state_manifest
 from iota_p2p_protocols.custody import (
-    ENOUGH_HOLDERS,
+    NUM_COPIES,
     NUM_CUSTODIANS,
-    NUM_CUSTODIANS_OF_MANY,
     ChunkRequest,
     PushRequest,
     PutRequest,
@@ -83,12 +82,12 @@ def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_custodians__are_few_live_and_no_holders() -> None:
     holders = PEERS[:2]
     chosen = custodians(RUN, 3, PEERS, holders)
-    assert len(chosen) == NUM_CUSTODIANS
+    assert len(chosen) == NUM_COPIES - 2
     assert not set(chosen) & set(holders)
     assert custodians(RUN, 3, reversed(PEERS), holders) == chosen, "whatever the order of the view"
     assert custodians(RUN, 3, PEERS[:3], holders) == [PEERS[2]]
     assert custodians(RUN, 3, holders, holders) == []
-    assert len(custodians(RUN, 3, PEERS, PEERS[:ENOUGH_HOLDERS])) == NUM_CUSTODIANS_OF_MANY
+    assert [len(custodians(RUN, 3, PEERS, PEERS[:count])) for count in range(7)] == [3, 3, 2, 1, 1, 1, 1]
 
 
 def test_custodians__stay_when_others_come_and_go() -> None:
@@ -113,10 +112,11 @@ def test_pusher__is_one_of_the_holders_and_the_same_for_all() -> None:
     assert pusher(RUN, 3, []) is None
 
 
-def test_merit__puts_certified_states_first_and_then_later_ones() -> None:
+def test_merit__puts_states_of_later_epochs_first_and_then_certified_ones() -> None:
+    """A stage whose holder is alone now has no certificates any more, and goes on all the same."""
     early, late = manifest(epoch=7, num_steps=70), manifest(epoch=8, num_steps=60)
-    certified = manifest(certificate=bytes([1]) * 32, epoch=6)
-    assert sorted([late, certified, early], key=merit) == [early, late, certified]
+    certified, old = (manifest(certificate=bytes([1]) * 32, epoch=epoch) for epoch in (7, 6))
+    assert sorted([late, certified, early, old], key=merit) == [old, early, certified, late]
 
 
 @pytest.mark.parametrize(
