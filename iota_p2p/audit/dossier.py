@@ -11,7 +11,7 @@ from iota_p2p_crypto import canonical
 from iota_p2p_crypto.digest import Digest, digest
 from iota_p2p_crypto.domains import LOSS_RECORD, TREE_HEAD
 from iota_p2p_crypto.envelope import Verified, open_envelope
-from iota_p2p_crypto.errors import RemoteProtocolError, UserError
+from iota_p2p_crypto.errors import InvalidSignatureError, RemoteProtocolError, UserError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_crypto.tree_head import TreeHead
 from iota_p2p_protocols.message import SignedMessage, open_signed
@@ -73,6 +73,7 @@ class Dossier:
             "score records": sum(map(len, self.records.values())),
             "results": sum(map(len, self.results.values())),
             "tree heads": sum(map(len, self.heads.values())),
+            "cosignatures": sum(len(head.signers) - 1 for heads in self.heads.values() for head in heads),
             "registrations": len(self.registrations),
             "evidence commitments": len(self.commitments),
             "loss records": len(self.loss_records),
@@ -107,8 +108,11 @@ def open_dossier(archive: Archive, run_id: bytes | None = None) -> Dossier:
             _sort_in(dossier, message)
     for records in dossier.records.values():
         records.sort(key=lambda record: (record.payload.position, record.payload.epoch))
-    for heads in dossier.heads.values():
-        heads.sort(key=lambda head: head.payload.size)
+    for log_id, heads in dossier.heads.items():
+        by_words: dict[bytes, Verified[TreeHead]] = {}  # one head is kept with ever more cosignatures
+        for head in sorted(heads, key=lambda head: len(head.signers)):
+            by_words[head.payload_bytes] = head
+        dossier.heads[log_id] = sorted(by_words.values(), key=lambda head: head.payload.size)
     return dossier
 
 
@@ -166,6 +170,10 @@ class _Opened:
             self._place(fact, message, message.payload.epoch)
         elif fact.kind == TREE_HEAD.name:
             head = open_envelope(fact.envelope, TREE_HEAD, TreeHead.from_fields)
+            if head.payload.log_id not in head.signers:
+                raise InvalidSignatureError(
+                    "tree-head-owner", f"expected a signature by {head.payload.log_id}, got none"
+                )
             self._place(fact, head, None)
         elif fact.kind == LOSS_RECORD.name:
             self.loss_records[digest(fact.envelope)] = fact.envelope

@@ -78,6 +78,11 @@ def _check_chains(dossier: Dossier) -> list[Failure]:
 def _check_heads(dossier: Dossier) -> list[Failure]:
     failures = []
     for peer_id, heads in dossier.heads.items():
+        for head, other in pairwise(heads):
+            if head.payload.size == other.payload.size and head.payload.root != other.payload.root:
+                reason = "expected one root of a size, got two that exclude each other"
+                subject = f"tree heads of size {head.payload.size}"
+                failures.append(Failure(Check.EQUIVOCATION, subject, "equivocation-heads", reason, peer_id))
         tree = MerkleTree(record.envelope_bytes for record in dossier.records.get(peer_id, []))
         for head in heads:
             subject = f"tree head of size {head.payload.size}"

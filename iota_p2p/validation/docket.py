@@ -26,6 +26,7 @@ from iota_p2p_protocols.message import open_signed, seal_message
 from iota_p2p_protocols.scoring.accusation import Accusation, check_accusation
 from iota_p2p_protocols.scoring.announcements import KEPT_EPOCHS
 from iota_p2p_protocols.scoring.conviction import Charge, Conviction, open_proof
+from iota_p2p_protocols.scoring.equivocation import open_equivocation_proof
 from iota_p2p_protocols.scoring.score_record import MAX_PROOFS
 
 LIFETIME_S = 86_400
@@ -104,8 +105,10 @@ class Docket:
         """Keep a proof of ours and tell the others; nothing is said of what everybody knows."""
         try:
             proved = await self.bulletin.share.lane.beside(partial(open_proof, proof))
-        except RemoteProtocolError as error:  # two tree heads: kept by whoever found them, but about no epoch's score
-            _log.info("proof without an epoch", extra={"reason": str(error)})
+        except RemoteProtocolError as error:  # two tree heads: everybody has them by gossip, and they cost no score
+            _log.warning("equivocation proved", extra={"reason": str(error)})
+            guilty = open_equivocation_proof(proof).guilty
+            self.on_fact(Fact(EQUIVOCATION_KIND, self.bulletin.share.epoch, guilty, proof))
             return
         if not self._keep(proved, proof):
             return

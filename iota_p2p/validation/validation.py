@@ -17,6 +17,7 @@ from iota_p2p.validation.bulletin_exchange import BulletinExchange
 from iota_p2p.validation.docket import Docket
 from iota_p2p.validation.evidence_exchange import serve_evidence
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
+from iota_p2p.validation.head_watch import HeadWatch
 from iota_p2p.validation.proof_exchange import serve_proofs
 from iota_p2p.validation.replay_exchange import serve_replay
 from iota_p2p.validation.replay_findings import ReplayFindings
@@ -95,9 +96,11 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     facts: list[Fact] = []
     docket = Docket(bulletin, facts.append)
     exchange = BulletinExchange(bulletin, docket)
+    heads = HeadWatch(bulletin, config.ledger, cosigns=bool(config.stake))
     validator = config.kind(
         bulletin,
         exchange,
+        heads,
         keeper,
         worked,
         attendance,
@@ -119,10 +122,19 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     validation.keep(Fact(RULES_KIND, 0, peer.identity.peer_id, config.rules.to_bytes()))
     await serve_evidence(peer.network.streams, keeper)
     await exchange.serve()
+    await heads.serve()
     await serve_proofs(peer.network.streams, docket.proof_of)
     await serve_replay(peer.network.streams, worked, share.payloads)
     async with trio.open_nursery() as nursery:
-        for task in (bulletin.run, docket.run, findings.run, attendance.run, validator.run, validation.keep_writing):
+        for task in (
+            bulletin.run,
+            docket.run,
+            heads.run,
+            findings.run,
+            attendance.run,
+            validator.run,
+            validation.keep_writing,
+        ):
             nursery.start_soon(task)
         try:
             yield validation

@@ -28,6 +28,7 @@ from iota_p2p.validation.bulletin_exchange import BulletinExchange
 from iota_p2p.validation.docket import Docket
 from iota_p2p.validation.evidence_gathering import EvidenceGathering, Gathered
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
+from iota_p2p.validation.head_watch import HeadWatch
 from iota_p2p.validation.replay_findings import ReplayFindings
 from iota_p2p.validation.replay_round import ReplayRound
 from iota_p2p.validation.seed_book import SeedBook
@@ -73,6 +74,7 @@ class Validator:
         ballot: how results are agreed on; bad peers of tests do it otherwise.
         bulletin: what is said and heard.
         exchange: what others heard, too.
+        heads: what everybody's log holds.
         keeper: our evidence.
         worked: what we did on our stages.
         attendance: who was there.
@@ -93,6 +95,7 @@ class Validator:
 
     bulletin: Bulletin
     exchange: BulletinExchange
+    heads: HeadWatch
     keeper: EvidenceKeeper
     worked: WorkKeeper
     attendance: Attendance
@@ -142,6 +145,7 @@ class Validator:
             with trio.move_on_at(began_s + 5 * self.step_s):
                 await self._decide(closed - 1)
             self.seeds.go_on_without(closed + 1)
+            self.heads.keep(closed)
             if self.stake:
                 await self._score(closed)
                 await self._register()  # who has joined since has not heard of us
@@ -179,6 +183,7 @@ class Validator:
         envelope = self.ledger.sign_once(ScoreRecord.domain.name, epoch, lambda: self._sign(epoch, prepared))
         record = open_signed(envelope, ScoreRecord)
         await self.bulletin.publish(SCORES, record)
+        await self.heads.publish(epoch)
         self.on_record(record.payload)
 
     def _sign(self, epoch: int, prepared: Prepared) -> bytes:

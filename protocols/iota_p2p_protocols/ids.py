@@ -98,6 +98,8 @@ REPLAY = ProtocolSpec(id="/iota-p2p/replay/2", max_header_bytes=16 * _KIB, max_p
 
 # What registrations and accusations have you that I lack: the digests of 4,096, and a thousand envelopes.
 BULLETIN = ProtocolSpec(id="/iota-p2p/bulletin/1", max_header_bytes=160 * _KIB, max_payload_bytes=1024 * _KIB)
+# How your log of records goes on from one size to another: a proof of 64 digests.
+LOG = ProtocolSpec(id="/iota-p2p/log/1", max_header_bytes=4 * _KIB)
 # The proof behind an accusation, whole: a merge's, with a block of each of 64 members, has 4.4 MiB (`fault_file`).
 PROOF = ProtocolSpec(id="/iota-p2p/proof/1", max_header_bytes=1 * _KIB, max_payload_bytes=4424 * _KIB)
 
@@ -109,6 +111,7 @@ PROTOCOLS: tuple[ProtocolSpec, ...] = (
     EVIDENCE,
     HELLO,
     INFERENCE,
+    LOG,
     MERGE,
     PROOF,
     REPLAY,
@@ -145,6 +148,8 @@ FINDINGS = TopicSpec(name="findings", version=1, max_bytes=1 * _KIB, messages_pe
 FAULTS = TopicSpec(name="faults", version=1, max_bytes=1 * _KIB, messages_per_minute=64, burst=64)
 # One an epoch; GossipSub carries a record of 1,000 peers.
 SCORES = TopicSpec(name="scores", version=1, max_bytes=264 * _KIB, messages_per_minute=30, burst=8)
+# One an epoch, and a cosignature of each other validator's; the envelope holds up to 64 signatures.
+HEADS = TopicSpec(name="heads", version=1, max_bytes=9 * _KIB, messages_per_minute=256, burst=128)
 # One a round, of three an epoch.
 PREFERENCES = TopicSpec(name="preferences", version=1, max_bytes=5 * _KIB, messages_per_minute=90, burst=16)
 # A vote and a certified result an epoch.
@@ -158,6 +163,7 @@ TOPICS: tuple[TopicSpec, ...] = (
     EPOCHS,
     FAULTS,
     FINDINGS,
+    HEADS,
     MERGES,
     PREFERENCES,
     PROGRESS,

@@ -176,8 +176,12 @@ def test_two_records_of_one_epoch__convict_their_signer(world: World) -> None:
 def test_rewritten_log__does_not_match_its_head(world: World) -> None:
     other = TransparencyLog(RUN, VALIDATORS[0].peer_id, [b"rewritten"])
     head = sign_tree_head(other.head(NOW_S), VALIDATORS[0])
-    failures = verify(dossier_of([*world.facts, Fact("tree-head", 0, VALIDATORS[0].peer_id, head)]))
-    assert [(failure.check, failure.guilty) for failure in failures] == [(Check.LOG, VALIDATORS[0].peer_id)]
+    rewritten = Fact("tree-head", 0, VALIDATORS[0].peer_id, head)
+    failures = verify(dossier_of([*world.facts, rewritten]))
+    assert {failure.check for failure in failures} == {Check.LOG, Check.EQUIVOCATION}
+    assert {failure.guilty for failure in failures} == {VALIDATORS[0].peer_id}
+    alone = verify(dossier_of(replaced(world, fact_of(world, "tree-head"), rewritten)))
+    assert [(failure.check, failure.guilty) for failure in alone] == [(Check.LOG, VALIDATORS[0].peer_id)]
 
 
 @pytest.mark.parametrize(

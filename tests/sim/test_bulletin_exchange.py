@@ -20,12 +20,12 @@ from tests.sim.test_validation import config_of
 UNHEARD = Identity.from_seed(bytes([77]) * 32)
 
 
-async def two_validators(folder: Path, swarm: TrainingSwarm, stack: AsyncExitStack) -> list[Validation]:
-    """Start two peers that know each other and do not offer themselves."""
+async def two_validators(folder: Path, swarm: TrainingSwarm, stack: AsyncExitStack, stake: int = 0) -> list[Validation]:
+    """Start two peers that know each other; without a stake they do not offer themselves."""
     validations = []
     for number in range(2):
         member = await swarm.start(number, pinned=(number,))
-        config = replace(config_of(folder, member, stack), stake=0)
+        config = replace(config_of(folder, member, stack), stake=stake)
         validations.append(await stack.enter_async_context(open_validation(member.peer, member.trainer.share, config)))
     await swarm.until(lambda: all(len(one.peer.view.live()) == 2 for one in swarm.members.values()))
     return validations

@@ -72,3 +72,5 @@ async def test_validators__certify_scores_that_an_audit_bears_out(tmp_path: Path
     outcome = recompute(dossier)
     assert outcome.failures == []
     assert outcome.num_records >= 9
+    assert {len(heads) >= 2 for heads in dossier.heads.values()} == {True}
+    assert max(len(head.signers) for heads in dossier.heads.values() for head in heads) >= 3

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
+from iota_p2p_crypto.tree_head import TreeHead, open_tree_head
 from iota_p2p_protocols.errors import IgnoreError, RejectError, RemoteProtocolError, StaleError
 from iota_p2p_protocols.message import Opener, open_gossip, open_message, open_signed
 from iota_p2p_protocols.scoring.accusation import Accusation
@@ -56,6 +57,22 @@ def validate_accusation(accusation: Verified[Accusation], known: Container[PeerI
     if accusation.payload.accused not in known:
         raise IgnoreError("accusation-stranger", f"expected a known peer, got {accusation.payload.accused}")
     return accusation
+
+
+def validate_head(data: bytes, author: PeerId, *, run_id: bytes) -> Verified[TreeHead]:
+    """Check the head of a validator's log, with any number of cosignatures, one of which is its author's.
+
+    Raises:
+        RejectError: if it breaks a rule, or its author has not signed it.
+    """
+    try:
+        head = open_tree_head(data, run_id)
+    except RemoteProtocolError as error:
+        raise RejectError(error.rule, str(error)) from error
+    # [REJECT] its author stands behind it, so that every message has somebody to charge
+    if author not in head.signers:
+        raise RejectError("gossip-author", f"expected a head signed by {author} among others, got {head.signers}")
+    return head
 
 
 def validate_result(
