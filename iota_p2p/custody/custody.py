@@ -9,7 +9,7 @@ import trio
 from iota_p2p.custody.custodian import Custodian
 from iota_p2p.custody.fetch_journal import FetchJournal
 from iota_p2p.custody.kept_states import KeptStates
-from iota_p2p.custody.pusher import Pusher
+from iota_p2p.custody.pusher import Pusher, is_settled
 from iota_p2p.custody.recovery import Recovery
 from iota_p2p.custody.snapshots import SignedState, Snapshots, StateSigner, TakeState
 from iota_p2p.membership.member import Member
@@ -80,9 +80,8 @@ class Custody:
             fetching=fetching,
             served=lambda stage: sorted(holders(stage) - {view.me}),
         )
-        whole = partial(snapshots.fresh, max_age_s=0)
-        settled = partial(_settled, share, signer)
-        pusher = Pusher(share, view, streams, whole if share.spec.merge is None else settled, member.rng("pusher"))
+        pushed = partial(_pushed, share, snapshots, signer)
+        pusher = Pusher(share, view, streams, pushed, member.rng("pusher"))
         server = StateServer(run_id, snapshots, custodian.best, custodian.chunk)
         return cls(share, server, custodian, pusher, recovery)
 
@@ -100,12 +99,14 @@ class Custody:
                 await trio.sleep(_LOOK_EVERY_S)
 
 
-async def _settled(share: WorkShare, signer: StateSigner, stage: int) -> SignedState:
-    """Return what a stage that we hold began its epoch with; raises RefusedError if we do not, or do not know it."""
+async def _pushed(share: WorkShare, snapshots: Snapshots, signer: StateSigner, stage: int) -> SignedState:
+    """Return what to push of a stage; raises RefusedError if we do not hold it."""
     held = share.stages.get(stage)
-    settled = None if held is None else await share.lane.run(Priority.BACKWARD, partial(Settled.of, held))
+    if held is None or not is_settled(held):
+        return await snapshots.fresh(stage, max_age_s=0)
+    settled = await share.lane.run(Priority.BACKWARD, partial(Settled.of, held))
     if settled is None:
-        raise RefusedError("not-held", f"expected a stage whose first state we know, got {stage}")
+        raise RefusedError("not-settled", f"expected a stage whose first state we know, got {stage}")
     return await signer.sign(await share.lane.beside(partial(settled.state, share.spec)))
 
 

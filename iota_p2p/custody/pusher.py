@@ -1,9 +1,10 @@
 """`Pusher`: gives the states of the stages we hold to custodians elsewhere, again and again.
 
-In a run that merges a custodian gets what each epoch began with, and nothing of what we have done since; in one that
-does not, the state as it is when an epoch begins, and again within it when much of its work would be lost with us. Who
-becomes a custodian gets it at once. Only chunks that the custodian lacks travel. Between two chunks the pusher rests so
-long that it is busy for `LINK_SHARE` of the time: that bounds the link's share without knowing the link.
+In a run that merges a custodian gets what each epoch began with, and nothing of what we have done since. In one that
+does not, and in any run's first epoch, it gets the state as it is, and again within the epoch when much of its work
+would be lost with us. Who becomes a custodian gets it at once. Only chunks that the custodian lacks travel. Between
+two chunks the pusher rests so long that it is busy for `LINK_SHARE` of the time, which bounds the link's share without
+knowing the link.
 """
 
 import logging
@@ -25,8 +26,8 @@ from iota_p2p_protocols.ids import CUSTODY
 from iota_p2p_protocols.view import View
 
 LOOK_EVERY_S = 1.0
-# In a run that does not merge. A young stage would lose most of what it has learnt, an old one little: within an epoch
-# it is pushed again when so many of all its steps are new, but not before the one time and not after the other.
+# Where nothing is settled. A young stage would lose most of what it has learnt, an old one little: within an epoch it
+# is pushed again when so many of all its steps are new, but not before the one time and not after the other.
 MAX_LOST_SHARE = 0.2
 PUSH_AFTER_S = 10.0
 PUSH_EVERY_S = 60.0
@@ -55,6 +56,11 @@ class _Pushed:
     num_steps: int
     at_s: float
     retry_s: float | None
+
+
+def is_settled(held: HeldStage) -> bool:
+    """Return whether a stage's replicas agree on what its epoch began with, and somebody had trained that."""
+    return held.base is not None and held.compute.num_steps > held.steps_in_epoch
 
 
 @dataclass(slots=True)
@@ -93,7 +99,7 @@ class Pusher:
     def _due(self, stage: int) -> Sequence[PeerId]:
         held = self.share.stages.get(stage)
         # What nobody has trained yet is drawn from the run's seed by whoever takes it.
-        if held is None or self._num_steps(held) == 0:
+        if held is None or held.compute.num_steps == 0:
             return ()
         run_id, me = self.share.terms.run_id, self.share.identity.peer_id
         holders = {*self.share.routes.replicas(stage), me}
@@ -109,20 +115,12 @@ class Pusher:
         age_s = trio.current_time() - last.at_s
         if last.retry_s is not None:
             return age_s >= last.retry_s
-        if last.epoch < held.epoch or self._merges:
+        if last.epoch < held.epoch or is_settled(held):
             return last.epoch < held.epoch
         new_steps = held.compute.num_steps - last.num_steps
         if age_s >= PUSH_AFTER_S and new_steps > MAX_LOST_SHARE * held.compute.num_steps:
             return True
         return age_s >= PUSH_EVERY_S and new_steps != 0
-
-    @property
-    def _merges(self) -> bool:
-        return self.share.spec.merge is not None
-
-    def _num_steps(self, held: HeldStage) -> int:
-        """Return how many inner steps a push would save."""
-        return held.compute.num_steps - (held.steps_in_epoch if self._merges else 0)
 
     def _forget(self, stage: int, chosen: Sequence[PeerId]) -> None:
         """Forget those who are custodians no more: should they be again, they will say what they still have."""
