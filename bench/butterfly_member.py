@@ -23,6 +23,7 @@ from iota_p2p.merge.letters import Letters
 from iota_p2p.merge.meeting import MeetingTask
 from iota_p2p.merge.memory import MergeMemory
 from iota_p2p.merge.merge_server import MergeServer
+from iota_p2p.merge.outer_step import Vector
 from iota_p2p.merge.record import bytes_formula
 from iota_p2p.merge.round import Means, T, commit
 from iota_p2p.network.daemon import open_daemon_host
@@ -49,7 +50,7 @@ def say(**fields: Any) -> None:
     print(json.dumps(fields), flush=True)
 
 
-def vector_of(number: int, num_values: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+def vector_of(number: int, num_values: int) -> Vector:
     """Return a member's pseudo-gradient."""
     return 0.01 * np.random.default_rng(number).standard_normal(num_values, dtype=np.float32)
 
@@ -93,7 +94,10 @@ class Member:
 
     means: Means
     codec: str
-    gradient: np.ndarray[Any, np.dtype[np.float32]]
+    number: int
+    num_values: int
+    gradient: Vector = field(init=False)
+    residual: Vector | None = None
     agreed_s = 0.0
     memory: MergeMemory = field(default_factory=MergeMemory)
     letters: Letters | None = None
@@ -106,12 +110,17 @@ class Member:
         if note.epoch == self.letters.epoch:
             self.letters.take(caller, note.what, note.data)
 
+    def prepare(self) -> None:
+        """Have a pseudo-gradient for the next round."""
+        self.gradient = vector_of(self.number, self.num_values)
+
     async def round(self, others: set[PeerId], nursery: trio.Nursery) -> None:
         """Take part in one round and tell what came of it."""
         before, began_s = cpu_s(), time.perf_counter()
         self.epoch += 1
         self.letters = letters = Letters(self.means, STAGE, self.epoch, nursery)
-        committed = await _beside(lambda: commit(self.gradient, CODECS[self.codec], None))
+        committed = await _beside(lambda: commit(self.gradient, CODECS[self.codec], self.residual))
+        self.residual = committed.residual_W
         contribution = self._contribution(committed.commitment.root)
         committed_s = time.perf_counter()
         self.memory.keep_committed(STAGE, self.epoch, contribution.digest, committed)
@@ -155,9 +164,9 @@ class Member:
             epoch=self.epoch,
             stage=STAGE,
             codec=self.codec,
-            num_values=len(self.gradient),
+            num_values=self.num_values,
             root=Digest(root),
-            samples=1,
+            samples=10 + self.number,  # nobody's weight is 1
             base_digest=RUN_ID,
             log_root=RUN_ID,
             end_digest=RUN_ID,
@@ -185,7 +194,8 @@ async def butterfly(number: int, num_values: int, codec: str) -> None:
         trio.open_nursery() as nursery,
     ):
         means = Means(identity=identity, run_id=RUN_ID, streams=streams, beside=_beside, clock=time.time)
-        member = Member(means, codec, vector_of(number, num_values))
+        member = Member(means, codec, number, num_values)
+        member.prepare()
         await streams.serve(MERGE, MergeServer(member.memory, member.take).answer)
         say(address=(await host.addresses())[0], peer_id=identity.peer_id)
         others: set[PeerId] = set()
@@ -201,6 +211,7 @@ async def butterfly(number: int, num_values: int, codec: str) -> None:
                 say(ready=True)
             else:
                 await member.round(others, nursery)
+                member.prepare()
                 say(ready=True)
         nursery.cancel_scope.cancel()
 

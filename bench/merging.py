@@ -141,8 +141,8 @@ def encode(replica: Replica, gradient: Vector, row: Row, liar_rng: np.random.Gen
         attacked = row.attack(gradient, liar_rng)
         finite = np.isfinite(attacked).all()
         return codec.encode(attacked) if finite else b"\xff" * codec.encoded_bytes(len(gradient))
-    encoded, residual = encode_with_feedback(codec, gradient, replica.residual)
-    replica.residual = residual if row.feedback else None
+    encoded = encode_with_feedback(codec, gradient, replica.residual)
+    replica.residual = gradient if row.feedback else None
     return encoded
 
 

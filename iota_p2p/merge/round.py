@@ -72,13 +72,13 @@ class Committed:
 
 
 def commit(gradient_W: Vector, codec: Codec, residual_W: Vector | None) -> Committed:
-    """Encode a pseudo-gradient and commit to it; takes long.
+    """Encode a pseudo-gradient and commit to it; takes long. The gradient's memory becomes the next residual's.
 
     Raises:
         LocalProtocolError: if a value is not finite.
     """
-    encoded, residual_W = encode_with_feedback(codec, gradient_W, residual_W)
-    return Committed(codec, len(gradient_W), encoded, commit_blocks(encoded, codec.block_bytes), residual_W)
+    encoded = encode_with_feedback(codec, gradient_W, residual_W)
+    return Committed(codec, len(gradient_W), encoded, commit_blocks(encoded, codec.block_bytes), gradient_W)
 
 
 @dataclass(frozen=True, slots=True)

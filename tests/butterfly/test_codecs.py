@@ -103,9 +103,10 @@ def test_feedback__sends_in_the_end_what_it_owes(codec: Codec) -> None:
     sent, owed = np.zeros(3000), np.zeros(3000)
     for epoch in range(12):
         values = vector(3000, epoch)
-        encoded, residual = encode_with_feedback(codec, values, residual)
-        sent += codec.decode(encoded, 3000)
         owed += values
+        encoded = encode_with_feedback(codec, values, residual)
+        residual = values
+        sent += codec.decode(encoded, 3000)
     assert residual is not None
     np.testing.assert_allclose(sent + residual, owed, atol=1e-7)
 

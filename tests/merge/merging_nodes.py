@@ -82,7 +82,7 @@ def gradients(count: int, num_values: int, seed: int = 0) -> list[Vector]:
 
 def rounds(nodes: Sequence[MergingNode], vectors: Sequence[Vector], codec: str, samples: Sequence[int]) -> list[Round]:
     """Let every member commit, and return their rounds, as a certificate would give them."""
-    committed = [commit(vector, CODECS[codec], None) for vector in vectors]
+    committed = [commit(vector.copy(), CODECS[codec], None) for vector in vectors]
     contributors = tuple(
         Contributor(node.means.identity.peer_id, digest(own.commitment.root), own.commitment.root, count)
         for node, own, count in zip(nodes, committed, samples, strict=True)

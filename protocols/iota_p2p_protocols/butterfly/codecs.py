@@ -24,26 +24,25 @@ def result_codec(contributed: Codec) -> Codec:
     return _INT8 if contributed.name == TopK.name else contributed
 
 
-def encode_with_feedback(codec: Codec, values: Vector, residual: Vector | None) -> tuple[memoryview, Vector]:
-    """Encode a pseudo-gradient together with what the codec lost of the earlier ones.
+def encode_with_feedback(codec: Codec, values: Vector, residual: Vector | None) -> memoryview:
+    """Encode a pseudo-gradient together with what the codec lost of the earlier ones; return the blocks.
 
     Args:
         codec: the run's.
-        values: this epoch's pseudo-gradient, W float32.
-        residual: what the last call returned; None at first, and after a state was fetched from others.
-
-    Returns:
-        The encoded blocks, and what they lack of values + residual.
+        values: this epoch's pseudo-gradient, W float32. Becomes what the blocks lack of values + residual, because for
+            a large stage another vector is memory, and processor time to get it.
+        residual: what the last call left in its values; None at first, and after a state was fetched from others.
     """
     if residual is not None and residual.shape != values.shape:
         raise LocalProtocolError(f"expected a residual of shape {values.shape}, got {residual.shape}")
     encoded = np.empty(codec.encoded_bytes(len(values)), dtype=np.uint8)
-    lost = np.empty_like(values)
+    decoded = np.empty(min(_VALUES_AT_ONCE, len(values)), dtype=np.float32)
     for first in range(0, len(values), _VALUES_AT_ONCE):
-        part = slice(first, min(first + _VALUES_AT_ONCE, len(values)))
-        wanted = values[part] if residual is None else np.add(values[part], residual[part])
-        blocks = encoded[codec.encoded_bytes(part.start) : codec.encoded_bytes(part.stop)]
+        wanted = values[first : first + _VALUES_AT_ONCE]
+        if residual is not None:
+            np.add(wanted, residual[first : first + len(wanted)], out=wanted)
+        blocks = encoded[codec.encoded_bytes(first) :][: codec.encoded_bytes(len(wanted))]
         codec.encode_into(blocks, wanted)
-        codec.decode_into(lost[part], blocks.data)
-        np.subtract(wanted, lost[part], out=lost[part])
-    return encoded.data.toreadonly(), lost
+        codec.decode_into(decoded[: len(wanted)], blocks.data)
+        np.subtract(wanted, decoded[: len(wanted)], out=wanted)
+    return encoded.data.toreadonly()
