@@ -8,6 +8,8 @@ from iota_p2p_crypto.errors import UserError
 NAMES = (
     "bad-reducer",
     "colluding-reducers",
+    "colluding-stage",
+    "copying",
     "equivocating-convener",
     "lazy",
     "lying-tail",

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from iota_p2p.model.compute import StageCompute
+from iota_p2p.model.compute import Held, StageCompute
 from iota_p2p.peer import Peer
 from iota_p2p.training.held_stage import HeldStage, Passed
 from iota_p2p.training.trainer import Trainer
@@ -74,7 +74,40 @@ class LyingTail(HeldStage):
         return replace(passed, held=replace(passed.held, loss=UNDERSTATED * passed.held.loss))
 
 
+class CopyingStage(HeldStage):
+    """Computes nothing: passes on what others sent it, forward and back, and takes no step."""
+
+    _first: Held | None = None
+
+    def forward(self, work: StageInput, payload: bytes | None) -> Passed:
+        """See `HeldStage.forward`; stage 0, to which nobody sends, says again and again what it said first."""
+        if self._first is None:
+            self._first = super().forward(work, payload).held
+        sent = self._first.payload if payload is None else payload
+        held = replace(self._first, payload=None if self._first.payload is None else sent, received=payload)
+        return Passed(work, self.log, self._log_forward(work), held)
+
+    def backward(self, passed: Passed, gradient: bytes | None, in_digest: bytes) -> bytes | None:
+        """See `HeldStage.backward`; the last stage, which nobody sends gradients, returns what it was sent."""
+        del in_digest
+        return passed.held.received if gradient is None else gradient
+
+
+class ColludingStage(HeldStage):
+    """Sends the opposite of what it computes, as all who collude with it do."""
+
+    def forward(self, work: StageInput, payload: bytes | None) -> Passed:
+        """See `HeldStage.forward`."""
+        passed = super().forward(work, payload)
+        if passed.held.payload is None:
+            return passed
+        harm = self.compute.stage.boundary.forward_code.encode(-passed.held.output.detach())
+        return replace(passed, held=replace(passed.held, payload=harm))
+
+
 WORK_KINDS: Mapping[str, type[HeldStage]] = {
+    "colluding-stage": ColludingStage,
+    "copying": CopyingStage,
     "lazy": LazyStage,
     "lying-tail": LyingTail,
     "random-output": RandomStage,
@@ -83,9 +116,12 @@ WORK_KINDS: Mapping[str, type[HeldStage]] = {
 
 
 def work_twist(name: str) -> Twist:
-    """Return what makes a peer cheat in its work."""
+    """Return what makes a peer cheat in its work, and take a stage where it can, unless it is pinned to another."""
 
     async def twist(_: Peer, trainer: Trainer) -> None:
-        trainer.keeper.kind = WORK_KINDS[name]
+        keeper, last = trainer.keeper, trainer.share.terms.num_stages - 1
+        keeper.kind = WORK_KINDS[name]
+        if keeper.pinned is None and name != "lazy":
+            keeper.pinned = (last if name == "lying-tail" else max(0, last - 1),)
 
     return twist

@@ -43,6 +43,8 @@ async def test_replay__passes_every_segment_of_honest_work(
         pytest.param("random-output", 1, "output", marks=pytest.mark.slow),
         pytest.param("stale", 1, "output", marks=pytest.mark.slow),
         pytest.param("lying-tail", 2, "loss", marks=pytest.mark.slow),
+        pytest.param("copying", 1, "no-backward", marks=pytest.mark.slow),
+        pytest.param("colluding-stage", 1, "output", marks=pytest.mark.slow),
     ],
 )
 async def test_replay__finds_whoever_cheats_by_name_in_any_segment(
