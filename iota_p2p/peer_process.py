@@ -53,6 +53,7 @@ class PeerOptions:
     run_file: Path | None = None
     run_id: RunId | None = None
     memory_bytes: int | None = None
+    kept_bytes: int | None = None
     threads: int | None = None
     validate: bool = False
 
@@ -147,9 +148,10 @@ async def _train(peer: Peer, run: ChosenRun, options: PeerOptions, memory_bytes:
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    await TrainingProcess(
-        peer, run.spec, options.home, voice, run.epoch, memory_bytes, validates=options.validate
-    ).run()
+    process = TrainingProcess(peer, run.spec, options.home, voice, run.epoch, memory_bytes, validates=options.validate)
+    if options.kept_bytes is not None:
+        process.kept_bytes = options.kept_bytes
+    await process.run()
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 import trio
 
+from iota_p2p.custody.custody import KEPT_BYTES
 from iota_p2p.custody.recovery import Recovered
 from iota_p2p.ledger.ledger import FILE_NAME as LEDGER_NAME
 from iota_p2p.ledger.ledger import open_ledger
@@ -55,6 +56,7 @@ class TrainingProcess:
         epoch: in which the network is, as far as the peer that gave us the spec knew.
         memory_bytes: what we give to the run.
         validates: whether we offer ourselves as a validator, where the run has any.
+        kept_bytes: of our disk, for states of stages that others train.
         validator: how it validates; a testnet's lying ones do it otherwise.
         twist: changes a part of every trainer, so that a testnet's bad peers are honest ones in all the rest.
     """
@@ -66,6 +68,7 @@ class TrainingProcess:
     epoch: int
     memory_bytes: int
     validates: bool = False
+    kept_bytes: int = KEPT_BYTES
     validator: ClassVar[type[Validator]] = Validator
     twist: ClassVar[Callable[[Peer, Trainer], Awaitable[None]]] = _stay_honest
     _trainer: Trainer | None = None
@@ -87,6 +90,7 @@ class TrainingProcess:
             lane=lane,
             tokens_per_s=speed,
             memory_bytes=self.memory_bytes,
+            kept_bytes=self.kept_bytes,
             device=device,
             epoch=self.epoch,
         )

@@ -40,6 +40,12 @@ def peer(
     memory: Annotated[
         int | None, typer.Option(metavar="MIB", min=1, help="Memory to give to the run.  [default: all there is]")
     ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MIB", min=0, help="Disk for states of stages that others train; 0 for none.  [default: 8192]"
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads to train with.")] = None,
     validate: Annotated[
         bool, typer.Option("--validate", help="Offer to score others' work, where the run has validators.")
@@ -77,6 +83,7 @@ def peer(
         run_file=run,
         run_id=None if run_id is None else RunId(parse_run_id(run_id)),
         memory_bytes=None if memory is None else memory * 2**20,
+        kept_bytes=None if keep is None else keep * 2**20,
         threads=threads,
         validate=validate,
     )
