@@ -6,7 +6,7 @@ round begins anew after a pause, for as long as the caller's own caller has pati
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -14,6 +14,7 @@ import trio
 
 from iota_p2p.network.streams import Request, Response, Streams
 from iota_p2p.run.data import epoch_seed
+from iota_p2p.training.standing import Standing
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
@@ -30,19 +31,13 @@ from iota_p2p_protocols.errors import PeerUnavailableError, RefusedError, Remote
 from iota_p2p_protocols.ids import ACTIVATION
 from iota_p2p_protocols.loss_record import LossRecord
 from iota_p2p_protocols.microbatch import live_epochs
-from iota_p2p_protocols.patience import Patience
+from iota_p2p_protocols.patience import FLOOR_S, Patience
 from iota_p2p_protocols.refusal import check_refusal, open_refusal
 from iota_p2p_protocols.routing import draw_order
 
 # Pauses between rounds over all replicas: a busy stage frees a slot every few milliseconds, an empty one takes
 # seconds to be filled.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 1.0
-# A replica that broke a rule is not called again for this long, whatever the draw says.
-SHUN_S = 60.0
-# One that did not answer in time, or not at all, comes after all others for this long. It may be behind it who is
-# slow, so it is no more than that; and a whole stage that is slow is still called.
-PASS_OVER_S = 10.0
-
 _log = logging.getLogger(__name__)
 
 LocalCall = Callable[[PeerId, Request], Awaitable[Response]]
@@ -70,8 +65,7 @@ class Pathway:
     offence: Callable[[PeerId, RemoteProtocolError], None]
     local: LocalCall | None = None
     _patience: dict[int, Patience] = field(default_factory=dict)
-    _shunned_until_s: dict[PeerId, float] = field(default_factory=dict)
-    _passed_until_s: dict[PeerId, float] = field(default_factory=dict)
+    _standing: Standing = field(default_factory=Standing)
 
     async def call_next(
         self, work: StageInput, payload: bytes, check_gradient: Callable[[bytes], None]
@@ -100,14 +94,9 @@ class Pathway:
             pause_s = min(2 * pause_s, LAST_PAUSE_S)
         raise PeerUnavailableError(f"epoch {work.microbatch.epoch} closed before stage {stage} could take it")
 
-    def _order(self, work: StageInput, stage: int) -> list[PeerId]:
+    def _order(self, work: StageInput, stage: int) -> Sequence[PeerId]:
         seed = epoch_seed(self.share.terms.run_id, work.microbatch.epoch)
-        draw = draw_order(seed, work.digest, stage, self.share.routes.replicas(stage))
-        for until_s in (self._shunned_until_s, self._passed_until_s):
-            for peer_id in [peer_id for peer_id, end_s in until_s.items() if end_s <= trio.current_time()]:
-                del until_s[peer_id]
-        wanted = [peer_id for peer_id in draw.order if peer_id not in self._shunned_until_s]
-        return sorted(wanted, key=lambda peer_id: peer_id in self._passed_until_s)  # which keeps the draw's order
+        return self._standing.order(draw_order(seed, work.digest, stage, self.share.routes.replicas(stage)).order)
 
     async def _try(
         self,
@@ -130,7 +119,7 @@ class Pathway:
             _log.debug("declined", extra={"stage": stage, "peer": callee, "reason": str(error)})
             return None
         except RemoteProtocolError as error:
-            self._shunned_until_s[callee] = trio.current_time() + SHUN_S
+            self._standing.broke_rule(callee)
             self.offence(callee, error)
             return None
         self._patience[stage].record(trio.current_time() - start_s)
@@ -140,8 +129,9 @@ class Pathway:
 
     async def _reach(self, callee: PeerId, request: ActivationRequest, payload: bytes) -> Response | None:
         """Return what a replica answered, or None if it did not, or not in time."""
-        patience = self._patience.setdefault(request.stage, Patience())
+        patience = self._patience_with(request.stage)
         start_s = trio.current_time()
+        self._standing.calling(callee)
         answered = False
         try:
             with trio.fail_after(patience.timeout_s()):
@@ -158,15 +148,20 @@ class Pathway:
             _log.debug("not reached", extra={"stage": request.stage, "peer": callee, "reason": str(error)})
             return None
         except RemoteProtocolError:  # it has been charged
-            self._shunned_until_s[callee] = trio.current_time() + SHUN_S
+            self._standing.broke_rule(callee)
             return None
         else:
             return response
         finally:
             # Also when our own caller ran out of patience first, most likely because of this callee: else it would
             # be the first choice of the next attempt, too, and of all that follow.
-            if not answered:
-                self._passed_until_s[callee] = trio.current_time() + PASS_OVER_S
+            (self._standing.answered if answered else self._standing.failed)(callee)
+
+    def _patience_with(self, stage: int) -> Patience:
+        # The callee waits for the stages behind it in the same way: had we no more patience than it, we would give up
+        # just when it does, and it could never try another replica.
+        behind = self.share.terms.num_stages - 1 - stage
+        return self._patience.setdefault(stage, Patience(floor_s=FLOOR_S * (1 + behind)))
 
     async def _call(self, callee: PeerId, request: ActivationRequest, payload: bytes) -> Response:
         sent = Request(request.to_fields(), payload)

@@ -9,7 +9,7 @@ import trio
 from _pytest.mark import ParameterSet
 from trio.testing import MockClock
 
-from iota_p2p.training import pathway, stage_worker
+from iota_p2p.training import stage_worker, standing
 from iota_p2p_testnet import adversaries
 from iota_p2p_testnet.adversaries import Lie, RequestLie, lie_in_answers, lie_in_requests
 from iota_p2p_testnet.training_swarm import Twist, open_training_swarm, small_run
@@ -59,7 +59,10 @@ async def test_liar__charged_and_passed_over_by_its_callers(
 async def test_idler__passed_over_and_costs_no_microbatch(
     twist: Twist, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """One of two replicas of the last stage does nothing of use; all in front of it stay in good standing."""
+    """One of two replicas of the last stage does nothing of use: at once, 60 % of what is done without it is done.
+
+    All in front of it stay in good standing.
+    """
     spec = small_run(tmp_path, num_stages=3)
     async with open_training_swarm(1, spec, tmp_path) as swarm:
         source = await swarm.start(0, pinned=(0,), costs=SLOW)
@@ -67,11 +70,10 @@ async def test_idler__passed_over_and_costs_no_microbatch(
             await swarm.start(stage, pinned=(stage,), costs=SLOW)
         await swarm.until(lambda: source.trainer.share.counts.completed > 10)
         await swarm.start(LIAR, pinned=(2,), costs=SLOW, twist=twist)
-        await trio.sleep(5)
         before, start_s = source.trainer.share.counts.completed, trio.current_time()
-        await swarm.until(lambda: source.trainer.share.counts.completed > before + 40)
+        await swarm.until(lambda: source.trainer.share.counts.completed > before + 80)
         # Alone the last stage does one in 0.06 s.
-        assert trio.current_time() - start_s < 40 * 0.06 * 4
+        assert trio.current_time() - start_s < 80 * 0.06 / 0.6
         await drained(swarm)
         assert total(swarm, "lost") == 0
         assert offences(swarm) == {}
@@ -108,7 +110,7 @@ async def test_liar__charged_by_those_it_calls(
 ) -> None:
     """One of two sources lies; the other's microbatches all come home."""
     monkeypatch.setattr(stage_worker, "ANSWERS_KEPT", 1)
-    monkeypatch.setattr(pathway, "SHUN_S", 1.0)  # the liar's, too, which blames others for its confusion
+    monkeypatch.setattr(standing, "SHUN_S", 1.0)  # the liar's, too, which blames others for its confusion
     spec = small_run(tmp_path, boundary="none")
     async with open_training_swarm(1, spec, tmp_path) as swarm:
         honest = [await swarm.start(number, pinned=(number,), costs=SLOW) for number in (0, 1)]
