@@ -85,6 +85,17 @@ class DevChain:
             self._go_through(log)
             self._log = log
 
+    def respond(self, body: bytes) -> bytes:
+        """Return the JSON-RPC response to a JSON-RPC request."""
+        try:
+            request = json.loads(body)
+            method, params, request_id = request["method"], request.get("params", []), request["id"]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            fault = {"code": _INVALID_REQUEST, "message": f"expected one JSON-RPC request, got {error}"}
+            return json.dumps({"jsonrpc": "2.0", "id": None, "error": fault}).encode()
+        answer = {"jsonrpc": "2.0", "id": request_id, **self.answer(method, params)}
+        return json.dumps(answer, default=_to_json).encode()
+
     def answer(self, method: str, params: list[Any]) -> dict[str, Any]:
         """Return a JSON-RPC answer without its id: `result` or `error`."""
         with self._lock:
@@ -170,22 +181,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.send_error(413)
             return
-        body = json.dumps(self._answer(self.rfile.read(int(length))), default=_to_json).encode()
+        body = cast("DevChainServer", self.server).chain.respond(self.rfile.read(int(length)))
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def _answer(self, body: bytes) -> dict[str, Any]:
-        try:
-            request = json.loads(body)
-            method, params, request_id = request["method"], request.get("params", []), request["id"]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            fault = {"code": _INVALID_REQUEST, "message": f"expected one JSON-RPC request, got {error}"}
-            return {"jsonrpc": "2.0", "id": None, "error": fault}
-        chain = cast("DevChainServer", self.server).chain
-        return {"jsonrpc": "2.0", "id": request_id, **chain.answer(method, params)}
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
         """Say nothing: stdout belongs to the command."""

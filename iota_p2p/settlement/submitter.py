@@ -17,7 +17,7 @@ from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
 from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3RPCError
-from web3.types import TxParams, TxReceipt
+from web3.types import RPCEndpoint, TxParams, TxReceipt
 
 from iota_p2p.settlement.errors import ChainError, ContractRefusalError, RpcUnavailableError
 from iota_p2p.settlement.journal import Attempt, Journal
@@ -90,10 +90,15 @@ class Outcome:
 
 def connect(rpc_url: str) -> Web3:
     """Return a connection to an EVM network's RPC; nothing is sent yet."""
-    # Our own loop asks again: it knows which failures are worth it.
-    return Web3(
-        HTTPProvider(rpc_url, request_kwargs={"timeout": REQUEST_TIMEOUT_S}, exception_retry_configuration=None)
+    provider = HTTPProvider(
+        rpc_url,
+        request_kwargs={"timeout": REQUEST_TIMEOUT_S},
+        exception_retry_configuration=None,  # our own loop asks again: it knows which failures are worth it
+        # Asked before every call otherwise, and the one answer that no reorganisation changes.
+        cache_allowed_requests=True,
+        cacheable_requests={RPCEndpoint("eth_chainId")},
     )
+    return Web3(provider)
 
 
 class Submitter:

@@ -9,12 +9,13 @@ from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
 from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractLogicError
-from web3.types import RPCEndpoint, Wei
+from web3.providers import JSONBaseProvider
+from web3.types import RPCEndpoint, RPCResponse, Wei
 
 from iota_p2p.settlement.account import sign_typed
 from iota_p2p.settlement.artifact import load_artifact
 from iota_p2p.settlement.contract_client import SettlementContract, Terms
-from iota_p2p.settlement.dev_chain import dev_accounts
+from iota_p2p.settlement.dev_chain import DevChain, dev_accounts
 from iota_p2p.settlement.submitter import refusal_of
 from iota_p2p_protocols.settlement.payout_tree import PayoutTree
 from iota_p2p_protocols.settlement.typed_data import Settlement, settlement_typed_data
@@ -45,6 +46,22 @@ def rpc(w3: Web3, method: str, *params: Any) -> Any:
 
 def connect_to(url: str) -> Web3:
     return Web3(HTTPProvider(url))
+
+
+class DirectProvider(JSONBaseProvider):
+    """The local chain without a network between: the same bytes, a few times as fast."""
+
+    def __init__(self, chain: DevChain) -> None:
+        super().__init__()
+        self._respond = chain.respond
+        self._chain_id: RPCResponse | None = None
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        if method == "eth_chainId" and self._chain_id is not None:
+            return self._chain_id  # asked before every call
+        response = self.decode_rpc_response(self._respond(self.encode_rpc_request(method, params)))
+        self._chain_id = response if method == "eth_chainId" else self._chain_id
+        return response
 
 
 @dataclass
