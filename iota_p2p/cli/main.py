@@ -7,6 +7,7 @@ above them. Unlike an import by name, an entry point leaves this package ignoran
 costs 5 ms.
 """
 
+import os
 import sys
 import traceback
 from importlib.metadata import entry_points
@@ -81,6 +82,9 @@ def _report(error: Exception) -> int:
             return _fail(f"{error} [{error.rule}]", exit_codes.INVALID)
         case IotaError() if not isinstance(error, LocalProtocolError):
             return _fail(str(error), exit_codes.FAILURE)
+        case BrokenPipeError():  # whoever read our output has seen enough, as in `iota-p2p doctor | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is not written yet would fail again
+            return exit_codes.FAILURE
     traceback.print_exception(error)
     return _fail("this is a bug of ours: please report the lines above", exit_codes.INTERNAL)
 

@@ -43,7 +43,8 @@ def check_identity(key_path: Path) -> tuple[Finding, Identity | None]:
         fix = f"restore {key_path} from your copy, or move it away and run 'iota-p2p key new --out {key_path}'"
         return Finding("D103", Status.FAIL, str(error), fix), None
     except UserError as error:
-        fix = f"run 'sudo chown $(id -u) {key_path}; chmod 600 {key_path}'"
+        ours = key_path.stat().st_uid == os.geteuid()
+        fix = f"run '{'' if ours else f'sudo chown $(id -u) {key_path}; '}chmod 600 {key_path}'"
         return Finding("D103", Status.FAIL, str(error), fix), None
     return Finding("D103", Status.OK, f"{identity.peer_id} in {key_path}"), identity
 
