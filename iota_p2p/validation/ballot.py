@@ -172,10 +172,12 @@ class Ballot:
         return open_signed(self.ledger.sign_once(f"{PREFERENCE_KIND}/{number}", self.epoch, sign), Preference)
 
     def _agreed(self, records: Records, number: int) -> RecordNames | None:
-        said = self.bulletin.said(self.epoch).preferences
+        """Return what a quorum prefers in a round; a vote is a preference for ever, as voters say no more."""
+        said = self.bulletin.said(self.epoch)
         signers = {name: record.signer for name, record in records.items()}
-        of_round = [one for (of, _), one in said.items() if of == number]
-        return agreed(of_round, signers, self._voters.quorum)
+        preferred = {signer: one.payload.records for (of, signer), one in said.preferences.items() if of == number}
+        preferred |= {signer: vote.payload.records for signer, vote in said.votes.items()}
+        return agreed(preferred, signers, self._voters.quorum)
 
     def _proposers(self, records: Records) -> Sequence[PeerId]:
         seed = self.seeds.seed(self.epoch + 1) or b""

@@ -413,7 +413,7 @@ def _run_preference(case: Case) -> None:
     if "error" not in case:
         said = [open_signed(one, Preference) for one in envelopes]
         signers = {Digest(bytes.fromhex(name)): PeerId(by) for name, by in case["signers"].items()}
-        names = agreed(said, signers, case["quorum"])
+        names = agreed({one.signer: one.payload.records for one in said}, signers, case["quorum"])
         assert (None if names is None else [name.hex() for name in names]) == case["agreed"]
 
 

@@ -5,7 +5,7 @@ round everybody says what it prefers, and votes for what a quorum prefers in one
 round is convicted by both, and has spoilt no more than that round. Spec: protocols/spec/scores.md.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, ClassVar, Self, TypeAlias
 
@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 
 from iota_p2p_crypto.digest import Digest
 from iota_p2p_crypto.domains import PREFERENCE, Domain
-from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.message import Count, DigestField, SignedMessage
 from iota_p2p_protocols.scoring.result import MAX_RECORDS
@@ -48,20 +47,20 @@ class Preference(SignedMessage):
 
 
 def agreed(
-    preferences: Iterable[Verified[Preference]], signers: Mapping[Digest, PeerId], quorum: int
+    preferences: Mapping[PeerId, RecordNames], signers: Mapping[Digest, PeerId], quorum: int
 ) -> RecordNames | None:
     """Return what a quorum prefers in a round, or None.
 
     Only one thing can be: two quorums share an honest validator, who prefers one thing a round.
 
     Args:
-        preferences: of one round, one of each signer.
+        preferences: of one round, by signer; whoever has voted prefers that in every round.
         signers: who signed which record, of all that hold.
         quorum: how many are needed, each of whom signed one of the records it prefers.
     """
     by_value: dict[RecordNames, set[PeerId]] = {}
-    for preference in preferences:
-        by_value.setdefault(preference.payload.records, set()).add(preference.signer)
+    for supporter, preferred in preferences.items():
+        by_value.setdefault(preferred, set()).add(supporter)
     for names, supporters in by_value.items():
         known = {signers[Digest(name)] for name in names if name in signers}
         if len(known) == len(names) and len(supporters & known) >= quorum:
