@@ -15,9 +15,9 @@ import trio
 from iota_p2p.network.streams import Request, Streams
 from iota_p2p.run.spec import RunSpec
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.errors import MalformedError, PeerUnavailableError, RefusedError, RemoteProtocolError
+from iota_p2p_protocols.errors import PeerUnavailableError, RefusedError, RemoteProtocolError
 from iota_p2p_protocols.ids import INFERENCE
-from iota_p2p_protocols.inference import InferenceResponse, PromptRequest, pack_tokens
+from iota_p2p_protocols.inference import PromptRequest, check_response, pack_tokens
 
 # Between rounds over all replicas: an empty stage is filled within seconds.
 PAUSE_S = 0.5
@@ -73,11 +73,6 @@ class RemoteModel:
         request = PromptRequest(tokens=pack_tokens(window), stage=0)
         response = await self.streams.call(peer_id, INFERENCE, Request(request.to_fields()))
         with self.streams.ledger.charging(peer_id):
-            kind = InferenceResponse.from_fields(response.header).kind
-            vocab_size, num_bytes = self.spec.model.vocab_size, len(response.payload)
-            if kind != "logits" or num_bytes != 4 * vocab_size:
-                raise MalformedError("inference-logits", f"expected {vocab_size} logits, got {num_bytes} bytes: {kind}")
-            logits = np.frombuffer(response.payload, "<f4")
-            if not np.isfinite(logits).all():
-                raise MalformedError("inference-logits", "expected finite logits, got others")
-        return logits
+            payload = bytes(response.payload)
+            check_response(request, response.header, payload, self.spec.model.vocab_size)
+        return np.frombuffer(payload, "<f4")

@@ -73,9 +73,8 @@ def check_response(request: HeldoutRequest | PromptRequest, fields: object, payl
             raise MalformedError("inference-loss", f"expected a loss, got {answer}")
         return
     # [inference-logits] it is one finite number for each token of the vocabulary
-    expected = LOGIT_BYTES * vocab_size
-    if answer.kind != "logits" or len(payload) != expected:
-        raise MalformedError("inference-logits", f"expected {expected} bytes, got {len(payload)}")
+    if answer.kind != "logits" or len(payload) != LOGIT_BYTES * vocab_size:
+        raise MalformedError("inference-logits", f"expected {vocab_size} logits, got {len(payload)} bytes")
     if not np.isfinite(np.frombuffer(payload, "<f4")).all():
         raise MalformedError("inference-logits", "expected finite logits, got some that are not")
 
