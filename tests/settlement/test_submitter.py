@@ -255,6 +255,31 @@ def test_fee__is_raised_under_the_same_nonce_when_nobody_mines(scene: Scene, rpc
     assert scene.contract.treasury().pot_wei == POT + GIFT
 
 
+@pytest.mark.slow
+def test_fee__is_paid_once_whichever_step_of_raising_it_is_killed_at(scene: Scene, rpc_url: str, journal: Path) -> None:
+    address, num_forgotten = scene.contract.address, 31  # the first transaction, and what is sent until the fee rises
+    counting = Executioner()
+    snapshot = rpc(scene.w3, "evm_snapshot")
+    with Client(
+        rpc_url, address, OUTSIDER, journal, before=counting, after=counting, num_forgotten=num_forgotten
+    ) as one:
+        assert fund(one).by_us
+    for kill_at in range(counting.steps - 12, counting.steps + 1):
+        rpc(scene.w3, "evm_revert", snapshot)
+        snapshot = rpc(scene.w3, "evm_snapshot")
+        file = journal.with_name(f"{kill_at}.sqlite")
+        doomed = Executioner(kill_at)
+        with (
+            suppress(Killed),
+            Client(rpc_url, address, OUTSIDER, file, before=doomed, after=doomed, num_forgotten=num_forgotten) as one,
+        ):
+            fund(one)
+        with Client(rpc_url, address, OUTSIDER, file) as other:
+            fund(other)
+            assert len({attempt.nonce for attempt in other.journal.attempts()}) == 1
+        assert scene.contract.treasury().pot_wei == POT + GIFT
+
+
 REASON = "0x08c379a0" + (32).to_bytes(32).hex() + (6).to_bytes(32).hex() + b"quorum".hex().ljust(64, "0")
 
 
