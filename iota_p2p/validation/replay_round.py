@@ -13,6 +13,7 @@ from functools import partial
 import trio
 
 from iota_p2p.validation.bulletin import Bulletin
+from iota_p2p.validation.certified_starts import CertifiedStarts
 from iota_p2p.validation.replay_findings import ReplayFindings
 from iota_p2p.validation.replayer import Replayer
 from iota_p2p_crypto.envelope import Verified
@@ -48,6 +49,7 @@ class ReplayRound:
     Attributes:
         bulletin: what was committed to.
         findings: what others found.
+        starts: what stages began the epoch with.
         evidence: what records say was done.
         rules: the run's.
         voters: who may be elected, and is dealt to.
@@ -59,6 +61,7 @@ class ReplayRound:
 
     bulletin: Bulletin
     findings: ReplayFindings
+    starts: CertifiedStarts
     evidence: JoinedEvidence
     rules: ScoringRules
     voters: Electorate
@@ -125,6 +128,8 @@ class ReplayRound:
         if work is None:
             owed = sum(one.pathway[pair[1]] == pair[0] for one in self.evidence.records)
             return None, Verdict("no-evidence" if owed > MAX_CROSSING else "not-drawn")
+        if self.starts.contradict(work):
+            return None, Verdict("failed", "start-state")
         shown = await self._replayer.read(work, self.evidence)
         if isinstance(shown, Verdict):
             return None, shown

@@ -14,6 +14,7 @@ from iota_p2p.training.work_share import WorkShare
 from iota_p2p.validation.attendance import Attendance
 from iota_p2p.validation.bulletin import Bulletin
 from iota_p2p.validation.bulletin_exchange import BulletinExchange
+from iota_p2p.validation.certified_starts import CertifiedStarts
 from iota_p2p.validation.docket import Docket
 from iota_p2p.validation.evidence_exchange import serve_evidence
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
@@ -91,7 +92,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     keeper = EvidenceKeeper(peer.identity, share.terms.run_id)
     worked = WorkKeeper(peer.identity, share.terms.run_id)
     bulletin = Bulletin(member, share)
-    findings = ReplayFindings(bulletin)
+    findings, starts = ReplayFindings(bulletin), CertifiedStarts(bulletin)
     attendance = Attendance(member, share)
     facts: list[Fact] = []
     docket = Docket(bulletin, facts.append)
@@ -112,6 +113,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
         stake=config.stake,
         software=config.software,
         findings=findings,
+        starts=starts,
         replay_ppm=config.replay_ppm,
     )
     validation = Validation(validator, share, config.ledger, docket, facts)
@@ -131,6 +133,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
             docket.run,
             heads.run,
             findings.run,
+            starts.run,
             attendance.run,
             validator.run,
             validation.keep_writing,

@@ -25,6 +25,7 @@ from iota_p2p.validation.attendance import Attendance
 from iota_p2p.validation.ballot import Ballot
 from iota_p2p.validation.bulletin import Bulletin
 from iota_p2p.validation.bulletin_exchange import BulletinExchange
+from iota_p2p.validation.certified_starts import CertifiedStarts
 from iota_p2p.validation.docket import Docket
 from iota_p2p.validation.evidence_gathering import EvidenceGathering, Gathered
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
@@ -86,6 +87,7 @@ class Validator:
         stake: what we register with; 0 does not validate.
         software: name and version, for records.
         findings: what other validators' replays found.
+        starts: what stages began their epochs with.
         replay_ppm: what we replay of an epoch, of what a peer does in it on average.
         on_replay: told of the epoch, the pair and the verdict.
         on_record, on_result: told of what we signed and what was agreed.
@@ -107,6 +109,7 @@ class Validator:
     stake: int
     software: str
     findings: ReplayFindings
+    starts: CertifiedStarts
     replay_ppm: int = 0
     on_replay: Callable[[int, Pair, Verdict], None] = lambda _epoch, _pair, _verdict: None
     on_record: Callable[[ScoreRecord], None] = lambda _: None
@@ -249,6 +252,7 @@ class Validator:
         await ReplayRound(
             bulletin=self.bulletin,
             findings=self.findings,
+            starts=self.starts,
             evidence=prepared.gathered.joined,
             rules=self.rules,
             voters=prepared.voters,

@@ -21,6 +21,7 @@ NAMES = (
     "silent-convener",
     "stale",
     "two-results",
+    "unmerged",
     "wrong-chunks",
 )
 

@@ -9,7 +9,9 @@ from dataclasses import replace
 
 import torch
 
+from iota_p2p.merge.outer_step import OuterState, Vector
 from iota_p2p.model.compute import Held, StageCompute
+from iota_p2p.model.state import set_vector, vector_of
 from iota_p2p.peer import Peer
 from iota_p2p.training.held_stage import HeldStage, Passed
 from iota_p2p.training.trainer import Trainer
@@ -105,6 +107,24 @@ class ColludingStage(HeldStage):
         return replace(passed, held=replace(passed.held, payload=harm))
 
 
+class UnmergedStage(HeldStage):
+    """Signs what a merge came to, and goes on with its own weights."""
+
+    _own: Vector | None = None
+
+    def install(self, state: OuterState, epoch: int) -> None:
+        """See `HeldStage.install`."""
+        self._own = vector_of(self.compute.stage)
+        super().install(state, epoch)
+        self._own = None
+
+    def start_epoch(self, epoch: int) -> None:
+        """See `HeldStage.start_epoch`."""
+        if self._own is not None:
+            set_vector(self.compute.stage, self._own)
+        super().start_epoch(epoch)
+
+
 WORK_KINDS: Mapping[str, type[HeldStage]] = {
     "colluding-stage": ColludingStage,
     "copying": CopyingStage,
@@ -112,6 +132,7 @@ WORK_KINDS: Mapping[str, type[HeldStage]] = {
     "lying-tail": LyingTail,
     "random-output": RandomStage,
     "stale": StaleStage,
+    "unmerged": UnmergedStage,
 }
 
 
@@ -121,7 +142,7 @@ def work_twist(name: str) -> Twist:
     async def twist(_: Peer, trainer: Trainer) -> None:
         keeper, last = trainer.keeper, trainer.share.terms.num_stages - 1
         keeper.kind = WORK_KINDS[name]
-        if keeper.pinned is None and name != "lazy":
+        if keeper.pinned is None and name not in ("lazy", "unmerged"):
             keeper.pinned = (last if name == "lying-tail" else max(0, last - 1),)
 
     return twist

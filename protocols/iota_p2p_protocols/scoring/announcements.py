@@ -10,6 +10,7 @@ from typing import TypeVar
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_crypto.tree_head import TreeHead, open_tree_head
+from iota_p2p_protocols.butterfly.merge_certificate import Merge, open_merge_certificate
 from iota_p2p_protocols.errors import IgnoreError, RejectError, RemoteProtocolError, StaleError
 from iota_p2p_protocols.message import Opener, open_gossip, open_message, open_signed
 from iota_p2p_protocols.scoring.accusation import Accusation
@@ -97,7 +98,30 @@ def validate_result(
     return verified
 
 
-def check_epoch(verified: Verified[Scored] | Verified[EpochResult], epoch: int) -> None:
+def validate_certified_merge(
+    data: bytes, author: PeerId, *, run_id: bytes, epoch: int, now_s: float, opener: Opener = open_signed
+) -> Verified[Merge]:
+    """Check a merge's certificate, published by one of its signers.
+
+    Raises:
+        IgnoreError: if it has expired, or is about an epoch that nobody talks about.
+        RejectError: if it breaks a rule, or its author has not signed it.
+    """
+    try:
+        open_message(data, Merge, run_id=run_id, now_s=now_s, opener=opener)
+        verified = open_merge_certificate(data, opener)
+    except StaleError as error:
+        raise IgnoreError(error.rule, str(error)) from error
+    except RemoteProtocolError as error:
+        raise RejectError(error.rule, str(error)) from error
+    # [REJECT] its author stands behind it, so that every message has somebody to charge
+    if author not in verified.signers:
+        raise RejectError("gossip-author", f"expected a merge signed by {author} among others, got {verified.signers}")
+    check_epoch(verified, epoch)
+    return verified
+
+
+def check_epoch(verified: Verified[Scored] | Verified[EpochResult] | Verified[Merge], epoch: int) -> None:
     """Raise IgnoreError unless a message is about the current epoch or one of the KEPT_EPOCHS before it.
 
     One epoch ahead is heard, too: its author may have turned before us.
