@@ -20,8 +20,5 @@ def digest(data: bytes | bytearray | memoryview) -> Digest:
 
 def tagged_digest(tag: str, *parts: bytes) -> Digest:
     """Return SHA-256 over the tag and the parts, each prefixed with its length as 8 bytes big-endian."""
-    hasher = hashlib.sha256()
-    for part in (tag.encode("utf-8"), *parts):
-        hasher.update(len(part).to_bytes(_LENGTH_BYTES, "big"))
-        hasher.update(part)
-    return Digest(hasher.digest())
+    prefixed = [len(part).to_bytes(_LENGTH_BYTES, "big") + part for part in (tag.encode("utf-8"), *parts)]
+    return Digest(hashlib.sha256(b"".join(prefixed)).digest())

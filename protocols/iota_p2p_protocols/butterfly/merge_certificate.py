@@ -27,6 +27,7 @@ from iota_p2p_protocols.message import Count, DigestField, Opener, PeerIdField, 
 from iota_p2p_protocols.microbatch import Stage
 
 LIFETIME_S = 30 * 24 * 3600  # as long as the states that name it
+_NO_RESULT = bytes(32)
 NO_VELOCITY = Digest(bytes(32))  # the run's outer step has no momentum
 _TAG = "iota-p2p/settled-shards/1"
 
@@ -71,7 +72,7 @@ class Merge(SignedMessage):
 
 def settled_digest(settled: Sequence[ShardClaim | None]) -> Digest:
     """Return the digest over what was settled on every shard, by index; zeros stand for a shard without a result."""
-    return tagged_digest(_TAG, *(bytes(32) if claim is None else claim.digest for claim in settled))
+    return tagged_digest(_TAG, *(_NO_RESULT if claim is None else claim.digest for claim in settled))
 
 
 def merge_of(

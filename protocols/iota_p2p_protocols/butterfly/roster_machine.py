@@ -100,7 +100,7 @@ def _contributed(meeting: Meeting, event: Contributed, now_s: float) -> Step:
     """Take a contribution; whoever passes on another's misses it in our proposal, and we propose once more."""
     maker = event.contribution.signer
     meeting = add(meeting, event.contribution, now_s)
-    if event.sender == maker:
+    if event.sender == maker and maker in meeting.gone:
         meeting = replace(meeting, gone=meeting.gone - {maker})
     if meeting.phase == Phase.CONVENING and event.sender != maker:
         first, second = own_attempt(meeting, 0), own_attempt(meeting, 1)
@@ -119,7 +119,7 @@ def _proposed(meeting: Meeting, event: Proposed, now_s: float) -> Step:
     for contribution in proposal.contributions:
         meeting = add(meeting, contribution, now_s)
     convener = PeerId(roster.convener)
-    if event.sender == convener:
+    if event.sender == convener and convener in meeting.gone:
         meeting = replace(meeting, gone=meeting.gone - {convener})
     if len(proposal.roster.signers) >= quorum(len(proposal.members)):
         meeting, effects = settle(meeting, certified(proposal), ())

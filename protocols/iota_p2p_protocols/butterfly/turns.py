@@ -60,10 +60,10 @@ def fits(meeting: Meeting, contribution: Verified[Contribution]) -> bool:
 def add(meeting: Meeting, contribution: Verified[Contribution], now_s: float) -> Meeting:
     """Remember a contribution; of two by one peer the later one, since that is what it can serve."""
     maker, known = contribution.signer, meeting.contributions
+    if maker in known and contribution.payload.sequence <= known[maker][0].payload.sequence:
+        return meeting
     full = len(known) >= MAX_MEMBERS or _are_too_strange(meeting, frozenset(known) | {maker})
     if not fits(meeting, contribution) or (maker not in known and full):
-        return meeting
-    if maker in known and contribution.payload.sequence <= known[maker][0].payload.sequence:
         return meeting
     heard_s = known[maker][1] if maker in known else now_s
     return replace(meeting, contributions={**known, maker: (contribution, heard_s)})
