@@ -67,11 +67,10 @@ def vote_once(
         UserError: if that vote was for another settlement.
         LedgerError: if it cannot be kept; then nothing was signed that anybody could see.
     """
-    envelope = ledger.sign_once(
-        f"{SETTLEMENT_VOTE.name}/{address.contract.hex()}",
-        settlement.epoch << 8 | settlement.round,
-        lambda: seal_vote(identity, account, address, settlement, now_s),
-    )
+    # Made before the transaction, which others who write this ledger wait for; nobody sees it if another was first.
+    made = seal_vote(identity, account, address, settlement, now_s)
+    kind = f"{SETTLEMENT_VOTE.name}/{address.contract.hex()}"
+    envelope = ledger.sign_once(kind, settlement.epoch << 8 | settlement.round, lambda: made)
     if open_signed(envelope, SettlementVote).payload.settlement != settlement:
         raise UserError(
             f"this validator has voted for another settlement of epoch {settlement.epoch}: a second vote "

@@ -163,32 +163,26 @@ class Settler:
             self.contract.register(member.submitter, address, member.identity.peer_id, seat)
 
     def _settle(self, epoch: int, now_s: int) -> None:
-        """Settle an epoch if a quorum of seats has its result."""
+        """Settle an epoch once a quorum of seats has its result."""
+        found = [(self._members[home], self._members[home].result(epoch)) for home in sorted(self._seated)]
+        holders = [(member, result) for member, result in found if result is not None]
+        if len(holders) < self.sponsor.ask(lambda: self.contract.quorum(epoch)):
+            return
         state = self.sponsor.ask(lambda: self.contract.epoch_state(epoch))
         votes: dict[Settlement, list[Verified[SettlementVote]]] = defaultdict(list)
-        results: dict[Settlement, Verified[EpochResult]] = {}
-        voters = []
-        for home in sorted(self._seated):
-            member = self._members[home]
-            result = member.result(epoch)
-            if result is not None:
-                tree = self._records.tree(result.payload)
-                settlement = Settlement(self.run_id, epoch, state.round, bytes(tree.root), tree.total_wei)
-                results.setdefault(settlement, result)
-                votes[settlement].append(self._vote(member, settlement, now_s))
-                voters.append(member)
-        if not votes:
-            return
-        settlement = max(votes, key=lambda each: len(votes[each]))
-        self._records.results[epoch] = [results[settlement]]
+        for member, result in holders:
+            tree = self._records.tree(result.payload)
+            settlement = Settlement(self.run_id, epoch, state.round, bytes(tree.root), tree.total_wei)
+            votes[settlement].append(self._vote(member, settlement, now_s))
+        self._records.results[epoch] = [result for _, result in holders]
         if not state.is_settled:
+            settlement = max(votes, key=lambda each: len(votes[each]))
             seats = self.sponsor.ask(lambda: self.contract.seats(epoch))
             address = self.contract.signing_address()
             signatures = signatures_for(address, settlement, votes[settlement], recover_typed, seats)
-            if len(signatures) < self.sponsor.ask(lambda: self.contract.quorum(epoch)):
-                return
             self._fill_pot(settlement)
-            self.contract.settle(voters[epoch % len(voters)].submitter, settlement, signatures)
+            drawn, _ = holders[epoch % len(holders)]
+            self.contract.settle(drawn.submitter, settlement, signatures)
             state = self.sponsor.ask(lambda: self.contract.epoch_state(epoch))
         self._settled.add(epoch)
         self.pending.discard(epoch)

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from iota_p2p_testnet import settling
 from iota_p2p_testnet.board import Board
 from iota_p2p_testnet.payments import Standing
 from iota_p2p_testnet.settling import why_not
@@ -65,9 +68,11 @@ def test_payments__keep_the_last_word_when_the_settler_says_nonsense() -> None:
     assert board.payments.standing.claims_paid == 3
 
 
-def test_settling_nothing__has_a_reason() -> None:
+def test_settling_nothing__has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     assert why_not(wanted=False, has_validators=True) == "--no-settle"
     assert "no validators" in why_not(wanted=True, has_validators=False)
+    monkeypatch.setattr(settling, "find_spec", lambda _: None)
+    assert "pip install 'iota-p2p[settlement]'" in why_not(wanted=True, has_validators=True)
     board = Board.of(2, num_stages=1, run_id="ab" * 32)
     assert summarize(board)["settlement"] is None
     assert payments_in_lines(board, None) == []

@@ -80,7 +80,7 @@ class Launched:
 
 
 @asynccontextmanager
-async def launched(scratch: Path, *words: str | Path) -> AsyncIterator[Launched]:
+async def launched(scratch: Path, *words: str | Path, patience_s: float = PATIENCE_S) -> AsyncIterator[Launched]:
     """Start a testnet in a process group of its own; nothing of that group may be left afterwards."""
     # A shell that runs the tests in the background ignores Ctrl-C on behalf of all its children; a user's does not.
     attentive = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -96,7 +96,7 @@ async def launched(scratch: Path, *words: str | Path) -> AsyncIterator[Launched]
         env={**os.environ, "TMPDIR": str(scratch)},
     )
     try:
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(patience_s):
             yield Launched(process)
     finally:
         process.kill()
@@ -227,13 +227,16 @@ async def test_testnet__settles_its_epochs_pays_everybody_and_goes_on_after_a_ki
     home, result = tmp_path / "home", tmp_path / "result.json"
     make_run(home, texts)
     words = ("--settle", "--home", home, "--summary", result)
-    async with launched(scratch, *words) as killed:
-        await killed.until(lambda line: "epoch 0 is settled by 3 of 3 seats" in line)
+    # Validators that are late leave an epoch without a result; on a full machine it may be the second or third that has
+    # one.
+    async with launched(scratch, *words, patience_s=3 * PATIENCE_S) as killed:
+        settled = await killed.until(lambda line: "is settled by 3 of 3 seats" in line)
         killed.process.kill()  # the launcher alone, before anything is claimed
         await killed.process.wait()
         await assert_all_gone(killed.process, scratch, home)
+    epoch = settled.split(" is settled")[0].split()[-1]
     async with launched(scratch, *words) as testnet:
-        await testnet.until(lambda line: "epoch 0 is paid" in line)
+        await testnet.until(lambda line: f"epoch {epoch} is paid" in line)
         testnet.process.send_signal(signal.SIGINT)
         assert await testnet.end() == 130, testnet.lines
         await assert_all_gone(testnet.process, scratch, home)
