@@ -14,6 +14,7 @@ from iota_p2p_crypto.envelope import Verified, open_envelope
 from iota_p2p_crypto.errors import InvalidSignatureError, RemoteProtocolError, UserError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_crypto.tree_head import TreeHead
+from iota_p2p_protocols.butterfly.contribution import Contribution
 from iota_p2p_protocols.message import SignedMessage, open_signed
 from iota_p2p_protocols.scoring.combination import ScoringRules
 from iota_p2p_protocols.scoring.conviction import Conviction, open_proof
@@ -39,6 +40,7 @@ class Dossier:
         run_id: which run.
         rules: by the digest that records name.
         registrations, commitments: all of them; commitments by digest.
+        contributions: all of them.
         lists: by the digest of the commitment they belong to.
         loss_records: envelopes by digest, opened only when recomputed, as there are most of them.
         records: each validator's, in order of position.
@@ -53,6 +55,7 @@ class Dossier:
     rules: dict[Digest, ScoringRules] = field(default_factory=dict)
     registrations: list[Verified[Registration]] = field(default_factory=list)
     commitments: dict[Digest, Verified[EvidenceCommitment]] = field(default_factory=dict)
+    contributions: list[Verified[Contribution]] = field(default_factory=list)
     lists: dict[bytes, EvidenceList] = field(default_factory=dict)
     loss_records: dict[Digest, bytes] = field(default_factory=dict)
     records: dict[PeerId, list[Verified[ScoreRecord]]] = field(default_factory=lambda: defaultdict(list))
@@ -76,6 +79,7 @@ class Dossier:
             "cosignatures": sum(len(head.signers) - 1 for heads in self.heads.values() for head in heads),
             "registrations": len(self.registrations),
             "evidence commitments": len(self.commitments),
+            "contributions": len(self.contributions),
             "loss records": len(self.loss_records),
             "equivocation proofs": len(self.equivocations),
             "merge fault proofs": len(self.convictions) - sum(one.epoch is not None for one in self.equivocations),
@@ -120,6 +124,8 @@ def _sort_in(dossier: Dossier, message: Verified[Any]) -> None:
     match message.payload:
         case Registration():
             dossier.registrations.append(message)
+        case Contribution():
+            dossier.contributions.append(message)
         case EvidenceCommitment():
             dossier.commitments[message.digest] = message
         case ScoreRecord():
@@ -141,7 +147,8 @@ def _chosen_run(opened: "_Opened", wanted: bytes | None) -> bytes:
 
 
 _SIGNED: dict[str, type[SignedMessage]] = {
-    kind.domain.name: kind for kind in (EpochResult, EvidenceCommitment, Registration, ScoreRecord, WorkCommitment)
+    kind.domain.name: kind
+    for kind in (Contribution, EpochResult, EvidenceCommitment, Registration, ScoreRecord, WorkCommitment)
 }
 
 

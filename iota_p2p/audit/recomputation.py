@@ -1,8 +1,9 @@
 """`audit recompute`: what the evidence bears out of every score record, computed again from nothing but the evidence.
 
 Work, records, harm with its interval, the mean loss and what was withheld follow from loss records to the last digit,
-on any machine; faults, from the proofs that a record names. Presence, synchronisation and replays are what the
-validator saw and did; they are taken from its record, signed as they are, and its score is computed from both.
+on any machine; faults, from the proofs that a record names; steps behind, from contributions. Presence and replays
+are what the validator saw and did; they are taken from its record, signed as they are, and its score is computed
+from both.
 """
 
 from collections import Counter
@@ -26,7 +27,9 @@ from iota_p2p_protocols.scoring.evidence import (
     join_evidence,
     open_evidence,
 )
+from iota_p2p_protocols.scoring.fast_checks import PPM
 from iota_p2p_protocols.scoring.score_record import ScoreRecord, ScoreRow
+from iota_p2p_protocols.scoring.synchronisation import synchronisation_of
 
 Shown = tuple[Verified[EvidenceCommitment], list[Witnessed]]
 
@@ -67,6 +70,7 @@ def recompute(dossier: Dossier) -> Recomputation:
             continue
         failures += compare(record, evidence, rules)
         failures += compare_faults(record, dossier)
+        failures += compare_steps(record, evidence, dossier)
         num_records, num_losses = num_records + 1, num_losses + len(evidence.records)
     return Recomputation(num_records, num_losses, failures)
 
@@ -138,6 +142,19 @@ def compare_faults(record: Verified[ScoreRecord], dossier: Dossier) -> list[Fail
         _wrong(record, f"number of faults of {row.peer_id}", counts[PeerId(row.peer_id)], row.findings.faults)
         for row in record.payload.rows
         if counts[PeerId(row.peer_id)] != row.findings.faults
+    ]
+
+
+def compare_steps(record: Verified[ScoreRecord], evidence: JoinedEvidence, dossier: Dossier) -> list[Failure]:
+    """Return where a record takes away for old weights, and what peers signed of their weights does not bear it out.
+
+    That it takes nothing away is no failure: a contribution may have come too late for it, as a proof may.
+    """
+    borne_out = synchronisation_of(dossier.contributions, evidence, record.payload.epoch)
+    return [
+        _wrong(record, f"synchronisation of {row.peer_id}", right, row.findings.synchronisation_ppm)
+        for row in record.payload.rows
+        if row.findings.synchronisation_ppm < (right := borne_out.get(PeerId(row.peer_id), PPM))
     ]
 
 

@@ -16,7 +16,18 @@ from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.ids import COMMITMENTS, FAULTS, PREFERENCES, REGISTRATIONS, RESULTS, SCORES, WORK, TopicSpec
+from iota_p2p_protocols.butterfly.contribution import Contribution, validate_contribution_gossip
+from iota_p2p_protocols.ids import (
+    COMMITMENTS,
+    CONTRIBUTIONS,
+    FAULTS,
+    PREFERENCES,
+    REGISTRATIONS,
+    RESULTS,
+    SCORES,
+    WORK,
+    TopicSpec,
+)
 from iota_p2p_protocols.message import open_gossip
 from iota_p2p_protocols.scoring.accusation import Accusation
 from iota_p2p_protocols.scoring.announcements import (
@@ -53,6 +64,7 @@ class Said:
     preferences: dict[tuple[int, PeerId], Verified[Preference]] = field(default_factory=dict)  # by round and signer
     votes: dict[PeerId, Verified[EpochResult]] = field(default_factory=dict)
     work: dict[tuple[PeerId, int], Verified[WorkCommitment]] = field(default_factory=dict)  # by signer and stage
+    contributions: dict[tuple[PeerId, int], Verified[Contribution]] = field(default_factory=dict)  # likewise
 
 
 @dataclass(slots=True)
@@ -84,6 +96,7 @@ class Bulletin:
             nursery.start_soon(self._listen, SCORES, partial(of, kind=ScoreRecord), self.take_record)
             nursery.start_soon(self._listen, PREFERENCES, partial(of, kind=Preference), self.take_preference)
             nursery.start_soon(self._listen, WORK, partial(of, kind=WorkCommitment), self.take_work)
+            nursery.start_soon(self._listen, CONTRIBUTIONS, self._contribution, self.take_contribution)
             nursery.start_soon(self._listen, FAULTS, self._accusation, self.take_accusation)
             nursery.start_soon(self._listen, REGISTRATIONS, self._registration, self.take_registration)
             nursery.start_soon(self._listen, RESULTS, self._result, self.take_votes)
@@ -189,15 +202,22 @@ class Bulletin:
         """Take an accusation that somebody passed on; raises RemoteProtocolError if it does not hold."""
         self.take_accusation(self._accusation(envelope, signer))
 
+    def take_contribution(self, one: Verified[Contribution]) -> None:
+        """Remember from which weights a peer worked."""
+        known, key = self.said(one.payload.epoch).contributions, (one.signer, one.payload.stage)
+        if key not in known and len(known) < MAX_SPEAKERS:
+            known[key] = one
+            self._keep(one.payload.epoch, one)
+
+    def contributions(self) -> Sequence[Verified[Contribution]]:
+        """Return what was said of the last epochs."""
+        return [one for said in self._said.values() for one in said.contributions.values()]
+
     def take_accusation(self, one: Verified[Accusation]) -> None:
         """Pass on that somebody has a proof."""
         self.on_accusation(one)
 
-    def _keep(
-        self,
-        epoch: int,
-        one: Verified[Registration] | Verified[EvidenceCommitment] | Verified[ScoreRecord] | Verified[WorkCommitment],
-    ) -> None:
+    def _keep(self, epoch: int, one: Verified[Any]) -> None:
         self.on_fact(Fact(one.payload.domain.name, epoch, one.signer, one.envelope_bytes))
 
     async def _listen(self, topic: TopicSpec, check: Validate[T], take: Callable[[T], None]) -> None:
@@ -212,6 +232,10 @@ class Bulletin:
     def _accusation(self, data: bytes, author: PeerId) -> Verified[Accusation]:
         known = self.member.view.known()
         return validate_accusation(self._of_epoch(data, author, Accusation), known)
+
+    def _contribution(self, data: bytes, author: PeerId) -> Verified[Contribution]:
+        run_id, now_s, epoch = self.share.terms.run_id, self.member.clock(), self.share.epoch
+        return validate_contribution_gossip(data, author, run_id=run_id, epoch=epoch, now_s=now_s, opener=open_recent)
 
     def _registration(self, data: bytes, author: PeerId) -> Verified[Registration]:
         run_id, now_s = self.share.terms.run_id, self.member.clock()

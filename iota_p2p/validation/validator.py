@@ -42,11 +42,13 @@ from iota_p2p_protocols.scoring.attribution import mean_loss_micronats
 from iota_p2p_protocols.scoring.combination import ScoringRules
 from iota_p2p_protocols.scoring.election import ElectionProof, Electorate, Registration, elect, electorate
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms
+from iota_p2p_protocols.scoring.fast_checks import PPM
 from iota_p2p_protocols.scoring.preference import MAX_ROUNDS
 from iota_p2p_protocols.scoring.replay_draw import Pair
 from iota_p2p_protocols.scoring.replay_verdict import Verdict, worse
 from iota_p2p_protocols.scoring.result import CertifiedResult
 from iota_p2p_protocols.scoring.score_record import GENESIS, MAX_PROOFS, ScoreRecord
+from iota_p2p_protocols.scoring.synchronisation import synchronisation_of
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 
 LOOK_EVERY_S = 0.1
@@ -265,7 +267,11 @@ class Validator:
     def _observations(self, epoch: int, gathered: Gathered) -> dict[PeerId, Observation]:
         presence = self.attendance.presence_ppm(epoch)
         worked = {peer_id for one in gathered.joined.records for peer_id in one.pathway}
-        return {peer_id: Observation(presence_ppm=presence.get(peer_id, 0)) for peer_id in worked}
+        in_step = synchronisation_of(self.bulletin.contributions(), gathered.joined, epoch)
+        return {
+            peer_id: Observation(presence_ppm=presence.get(peer_id, 0), synchronisation_ppm=in_step.get(peer_id, PPM))
+            for peer_id in worked
+        }
 
     def _common(self, epoch: int, lifetime_s: int) -> dict[str, Any]:
         now_s = self.bulletin.member.clock()

@@ -148,6 +148,16 @@ def test_boosted_work__fits_together_but_is_not_borne_out(world: World) -> None:
     assert f"expected {row.findings.work} as work of {row.peer_id}" in failures[0].reason
 
 
+def test_steps_behind__that_no_contribution_shows_are_missed(world: World) -> None:
+    row, *rest = world.records[VALIDATORS[0].peer_id][-1].payload.rows
+    found = row.findings.model_copy(update={"synchronisation_ppm": 0})
+    payload = world.records[VALIDATORS[0].peer_id][-1].payload
+    score = combine(found, payload.epoch, payload.mean_loss_micronats, RULES)
+    behind = row.model_copy(update={"findings": found, "score": score})
+    failures = recompute(dossier_of(replaced(world, *signed_again(world, rows=(behind, *rest))))).failures
+    assert [f"synchronisation of {row.peer_id}" in failure.reason for failure in failures] == [True]
+
+
 def test_left_out_peer__is_missed(world: World) -> None:
     rows = world.records[VALIDATORS[0].peer_id][-1].payload.rows[1:]
     failures = recompute(dossier_of(replaced(world, *signed_again(world, rows=rows)))).failures

@@ -17,6 +17,7 @@ from iota_p2p.audit.recomputation import recompute
 from iota_p2p.audit.verification import verify
 from iota_p2p.run.spec import MergeSpec
 from iota_p2p.validation.validation import open_validation
+from iota_p2p_protocols.scoring.fast_checks import PPM
 from iota_p2p_protocols.scoring.result import CertifiedResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
 from iota_p2p_testnet.merge_adversaries import merge_twist
@@ -55,6 +56,7 @@ async def test_bad_reducer__is_zeroed_by_every_validator_and_found_by_an_audit(
         (row,) = [row for row in record.rows if row.peer_id == liar]
         assert (row.score.score, row.score.reason) == (0, "faults")
         assert {row.peer_id for row in record.rows if row.findings.faults} == {liar}
+    assert {row.findings.synchronisation_ppm for record in honest for row in record.rows} == {PPM}
     assert {result.payload.epoch for result in results} & proved
     for result in results:
         assert result.payload.epoch not in proved or liar not in {peer_id for peer_id, *_ in result.payload.payouts}
