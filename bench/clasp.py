@@ -32,7 +32,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from iota_p2p_protocols.scoring.clasp import PeerEffects, explained_effects, mean_losses, peer_effects, z_scores
+from iota_p2p_protocols.scoring.clasp import (
+    PeerEffects,
+    explained_effects,
+    mean_losses,
+    peer_effects,
+    trusted_records,
+    z_scores,
+)
 
 NUM_STAGES = NUM_REPLICAS = 5
 NUM_PEERS = NUM_STAGES * NUM_REPLICAS
@@ -181,6 +188,35 @@ def measure(name: str, setting: Setting, num_draws: int) -> Row:
     return Row(name, num_bad, num_records, identified, auc, flagged, accused, beside, mark)
 
 
+def beside_a_liar(num_tails: int, num_records: int, num_draws: int) -> dict[str, float]:
+    """Return how many honest peers are accused where one tail of so many understates by HARM, by who is believed.
+
+    "all" believes everybody, "gap" leaves out who is below several others (`trusted_records`), "replayed" also whose
+    replay failed.
+    """
+    rng = np.random.default_rng([num_tails, num_records])
+    accused = {"all": 0.0, "gap": 0.0, "replayed": 0.0}
+    for _ in range(num_draws):
+        replicas = [rng.integers(0, NUM_REPLICAS, num_records).astype(np.intp) for _ in range(NUM_STAGES - 1)]
+        replicas.append(rng.integers(0, num_tails, num_records).astype(np.intp))
+        losses_R = np.where(replicas[-1] == 0, 1 - HARM, 1.0) * rng.normal(MEAN, SPREAD, num_records)
+        kept = {
+            "all": np.ones(num_records, dtype=bool),
+            "gap": trusted_records(losses_R, replicas),
+            "replayed": replicas[-1] != 0,
+        }
+        for name, kept_R in kept.items():
+            effects = explained_effects(losses_R[kept_R], [one_R[kept_R] for one_R in replicas])
+            flagged = [
+                effects[stage].interval(level)[0] > 0
+                for stage in range(NUM_STAGES)
+                for level in range(effects[stage].counts_P.size)
+                if (stage, level) != (NUM_STAGES - 1, 0)
+            ]
+            accused[name] += float(np.mean(flagged)) / num_draws
+    return accused
+
+
 def time_a_million() -> dict[str, float]:
     """Time the fit of 10^6 records over 1,000 peers in 5 stages, with 16 stretches, and ten stages for comparison."""
     took = {}
@@ -243,13 +279,23 @@ def main() -> None:
                     f"{row.flagged:>9.3f}{row.accused:>9.4f}{row.beside_nats:>9.3f}",
                     flush=True,
                 )
+    print("\nhonest peers accused beside a tail that understates by a tenth, by whom is believed")
+    lies = []
+    for num_tails in (2, 5):
+        for num_records in NUM_RECORDS:
+            accused = beside_a_liar(num_tails, num_records, options.draws)
+            lies.append({"tails": num_tails, "records": num_records, **accused})
+            shown = "".join(f"  {name} {share:.4f}" for name, share in accused.items())
+            print(f"{num_tails} tails, {num_records:>4} records{shown}", flush=True)
     took = time_a_million()
     for stages, cpu_s in took.items():
         print(f"10^6 records, 1,000 peers, {stages}: {cpu_s:.2f} CPU-s")
     picture(rows, options.picture)
     print(f"picture: {options.picture}")
     if options.json:
-        options.json.write_text(json.dumps({"rows": [asdict(row) for row in rows], "cpu_s": took}, indent=2) + "\n")
+        options.json.write_text(
+            json.dumps({"rows": [asdict(row) for row in rows], "liars": lies, "cpu_s": took}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ STATES = (bytes(range(250)) * 5, b"end")
 def keeper() -> WorkKeeper:
     kept = WorkKeeper(Identity.from_seed(bytes(32)), bytes(32))
     segments = SegmentsKept(WorkLog(), STATES, (b"stash",))
-    kept._kept[EPOCH, STAGE] = KeptWork(EPOCH, STAGE, digest(b"theta"), segments)  # noqa: SLF001 - as if it had worked
+    kept._kept[EPOCH, STAGE] = KeptWork(EPOCH, STAGE, digest(b"theta"), segments)
     return kept
 
 
