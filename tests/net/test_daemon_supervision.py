@@ -49,10 +49,6 @@ def alive(pid: int) -> bool:
     return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
 
 
-def private_folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("iota-p2p-*"))
-
-
 def kill_daemon(host: DaemonHost) -> None:
     assert host.daemon_pid is not None
     os.kill(host.daemon_pid, signal.SIGKILL)
@@ -228,17 +224,17 @@ async def test_daemon_that_does_not_start__user_error_with_its_last_words(tmp_pa
             pass
 
 
-async def test_closing__leaves_no_process_and_no_folder() -> None:
-    before = private_folders()
-    with trio.fail_after(10):
+async def test_closing__leaves_no_process_and_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as ours, trio.fail_after(10):  # where nobody else's daemons come and go
+        monkeypatch.setattr(tempfile, "tempdir", ours)
         async with open_daemon_host(identity(1), LOOPBACK) as host:
             pid = host.daemon_pid
-            (folder,) = private_folders() - before
+            (folder,) = Path(ours).iterdir()
             assert folder.stat().st_mode & 0o777 == 0o700
             assert {path.name for path in folder.iterdir()} == {"control", "in"}
+        assert list(Path(ours).iterdir()) == []
     assert pid is not None
     assert not alive(pid)
-    assert private_folders() == before
 
 
 async def test_closing__kills_a_daemon_that_does_not_react() -> None:
