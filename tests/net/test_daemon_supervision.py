@@ -49,6 +49,10 @@ def alive(pid: int) -> bool:
     return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
 
 
+def entries(folder: str) -> list[Path]:
+    return list(Path(folder).iterdir())
+
+
 def kill_daemon(host: DaemonHost) -> None:
     assert host.daemon_pid is not None
     os.kill(host.daemon_pid, signal.SIGKILL)
@@ -229,10 +233,10 @@ async def test_closing__leaves_no_process_and_no_folder(monkeypatch: pytest.Monk
         monkeypatch.setattr(tempfile, "tempdir", ours)
         async with open_daemon_host(identity(1), LOOPBACK) as host:
             pid = host.daemon_pid
-            (folder,) = Path(ours).iterdir()
+            (folder,) = entries(ours)
             assert folder.stat().st_mode & 0o777 == 0o700
             assert {path.name for path in folder.iterdir()} == {"control", "in"}
-        assert list(Path(ours).iterdir()) == []
+        assert entries(ours) == []
     assert pid is not None
     assert not alive(pid)
 
