@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,7 +126,8 @@ def end(group: Group) -> None:
     """End a group's processes."""
     for process in group.processes:
         if process.popen.stdin is not None:
-            process.popen.stdin.close()
+            with suppress(BrokenPipeError):  # it has ended
+                process.popen.stdin.close()
     for process in group.processes:
         try:
             process.popen.wait(10)
@@ -136,7 +138,8 @@ def end(group: Group) -> None:
 
 def run_round(group: Group, kill_after_s: float | None = None) -> dict[int, dict[str, Any]]:
     """Run one round, once all have their vectors; with `kill_after_s` the last member is killed in it."""
-    group.hear("ready", group.processes, START_S)
+    if len(group.hear("ready", group.processes, START_S)) < len(group.processes):
+        raise SystemExit("expected all members to be ready, got fewer: run one by hand to see why")
     for process in group.processes:
         process.tell("go")
     if kill_after_s is None:
@@ -216,7 +219,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             "yes" if row["equal"] and row["whole"] else "no",
             f"{row['killed_s']:.2f}" if "killed_s" in row else "",
         )
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 def _place(row: dict[str, Any]) -> tuple[int, int]:

@@ -12,15 +12,12 @@ everybody takes the copy that more members are in, or the other one where nobody
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
 
 from iota_p2p_protocols.butterfly.reducer_report import ReducerReport, ShardClaim
 from iota_p2p_protocols.butterfly.shard_map import Shard, ShardMap
 
 Reports = Mapping[int, ReducerReport]  # by member; each was checked by `check_reducer_report`
 Claims = Mapping[int, ShardClaim]  # on one shard, by member
-# Most shards of a crowd that holds a small stage have no blocks: nothing is done for each of those.
-_NO_CLAIMS: Claims = MappingProxyType({})
 
 
 class Agreement(Enum):
@@ -63,14 +60,17 @@ class AgreementMatrix:
 
 def claims_by_shard(shard_map: ShardMap, reports: Reports) -> tuple[Claims, ...]:
     """Return what was said of every shard."""
+    claimed = _claimed(reports)
+    return tuple(claimed.get(shard.index, {}) for shard in shard_map.shards)
+
+
+def _claimed(reports: Reports) -> Mapping[int, Claims]:
+    """Return what was said, by shard: most shards of a crowd that holds a small stage have no blocks, and no claims."""
     claimed: dict[int, dict[int, ShardClaim]] = {}
     for member, report in sorted(reports.items()):
         for claim in report.claims:
             claimed.setdefault(claim.shard, {})[member] = claim
-    by_shard = [_NO_CLAIMS] * len(shard_map.shards)
-    for shard, claims in claimed.items():
-        by_shard[shard] = claims
-    return tuple(by_shard)
+    return claimed
 
 
 def agreement_matrix(shard_map: ShardMap, reports: Reports) -> AgreementMatrix:
@@ -85,9 +85,10 @@ def agreement_matrix(shard_map: ShardMap, reports: Reports) -> AgreementMatrix:
 
 def disputed(shard_map: ShardMap, reports: Reports, liars: Collection[int] = ()) -> tuple[Shard, ...]:
     """Return the shards whose reducers say different things of the same inputs, unless one is a proved liar."""
-    by_shard = zip(shard_map.shards, claims_by_shard(shard_map, reports), strict=True)
     return tuple(
-        shard for shard, claims in by_shard if claims and _compare(_believable(claims, liars)) is Agreement.DISAGREE
+        shard_map.shards[shard]
+        for shard, claims in sorted(_claimed(reports).items())
+        if _compare(_believable(claims, liars)) is Agreement.DISAGREE
     )
 
 
@@ -115,7 +116,10 @@ def settle(claims: Claims, liars: Collection[int] = ()) -> ShardClaim | None:
 
 def settle_all(shard_map: ShardMap, reports: Reports, liars: Collection[int] = ()) -> tuple[ShardClaim | None, ...]:
     """Return by shard the claim whose copy everybody takes; None where it is lost or has no blocks."""
-    return tuple(settle(claims, liars) if claims else None for claims in claims_by_shard(shard_map, reports))
+    settled: list[ShardClaim | None] = [None] * len(shard_map.shards)
+    for shard, claims in _claimed(reports).items():
+        settled[shard] = settle(claims, liars)
+    return tuple(settled)
 
 
 def _believable(claims: Claims, liars: Collection[int]) -> Claims:
