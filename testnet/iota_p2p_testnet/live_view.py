@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from iota_p2p_testnet.board import Board, PeerRow
+from iota_p2p_testnet.payments import gwei
 from iota_p2p_testnet.wording import loss, merges, payouts, ratio, recoveries, size, waiting, waiting_for
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -73,6 +74,9 @@ def _training(board: Board) -> RenderableType:
     table.add_row("recoveries", str(len(board.outages.all)), recoveries(board))
     table.add_row("merges", str(board.merges.num_merged), merges(board))
     table.add_row("scores", str(len(board.scoreboard.results)), payouts(board))
+    standing = board.payments.standing
+    paid = board.payments.off or f"{standing.claims_paid} claims paid, {gwei(standing.total_paid)}"
+    table.add_row("settled", str(standing.epochs_settled), paid)
     table.add_row("waiting", "", waiting(board))
     return table
 

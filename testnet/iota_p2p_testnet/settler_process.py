@@ -38,6 +38,7 @@ NICENESS = 10
 WORK_EVERY_S = 1.0
 # For what is left at the end: an epoch or two with their claims take seconds.
 FINISH_S = 20.0
+_READ_BYTES = 64 * 1024
 # What a later attempt may get over; everything else is a bug, and ends the process with its reason.
 _TRANSIENT = (ChainError, LedgerError, RemoteProtocolError, UserError)
 
@@ -112,8 +113,11 @@ def _running_chain(state: Path) -> Iterator[str]:
 
 
 def _listen(words: "SimpleQueue[dict[str, Any]]") -> None:
-    for line in sys.stdin:
-        words.put(json.loads(line))
+    partial = b""
+    while data := os.read(sys.stdin.fileno(), _READ_BYTES):  # `sys.stdin` would be locked when the interpreter ends
+        *lines, partial = (partial + data).split(b"\n")
+        for line in lines:
+            words.put(json.loads(line))
     os.kill(os.getpid(), signal.SIGTERM)  # journals are made for a death at any instruction
 
 
