@@ -80,13 +80,19 @@ class Ballot:
     _outputs: dict[Digest, bytes] = field(default_factory=dict)
 
     async def run(self) -> CertifiedResult:
-        """Vote, wait for the others, and return the certified result; the caller sets the time limit."""
-        began_s = trio.current_time()
+        """Vote, wait for the others, and return the certified result; the caller sets the time limit.
+
+        The first round begins with a quorum of records, which gossip brings to all at about the same time, however
+        differently their epochs ended.
+        """
+        began_s: float | None = None
         while True:
-            elapsed = (trio.current_time() - began_s) / self.round_s
-            number = min(floor(elapsed), MAX_ROUNDS - 1)
             records = self._records()
-            if records and len(records) >= self._voters.quorum:
+            if began_s is None and len(self._own_choice(records)) >= self._voters.quorum:
+                began_s = trio.current_time()
+            if began_s is not None:
+                elapsed = (trio.current_time() - began_s) / self.round_s
+                number = min(floor(elapsed), MAX_ROUNDS - 1)
                 await self._take_part(records, number, elapsed - number)
                 certified = self._counted(records)
                 if certified is not None:
@@ -152,9 +158,14 @@ class Ballot:
             return names
         if elapsed < WAIT and proposer != self.bulletin.member.identity.peer_id:
             return None
+        mine = self._own_choice(records)
+        return mine if len(mine) >= self._voters.quorum else None
+
+    def _own_choice(self, records: Records) -> RecordNames:
+        """Return all records but those of signers of two."""
         convicted = self.bulletin.said(self.epoch).second_records
         mine = sorted(name for name, record in records.items() if record.signer not in convicted)
-        return tuple(mine[:MAX_RECORDS]) if len(mine) >= self._voters.quorum else None
+        return tuple(mine[:MAX_RECORDS])
 
     def _prefer(self, number: int, names: RecordNames) -> Verified[Preference]:
         """Return our preference of a round, signed once: the same again after a restart."""
