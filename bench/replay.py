@@ -8,7 +8,9 @@ of the work it repeats. Drawing, over 600 seeds each: how often a peer that chea
 looked at in one of those within so many epochs, and what all validators together spend, as a share of the training.
 
 Predicted before the first run: a segment costs what its share of the work did, and a fifth more for microbatches under
-way at its cuts; eight validators find whoever cheats throughout in the first epoch, for a tenth of the training.
+way at its cuts; eight validators find whoever cheats throughout in the first epoch, for a tenth of the training. Found:
+what goes forward only is left out, so all segments together cost 1.03 times the work; the first epoch finds 92 %, as
+somebody who would be dealt its own work leaves that to a hand that is full.
 """
 
 import argparse

@@ -119,8 +119,9 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all."""
-        return min((self.read, *self.redone), key=lambda one: ("failed", "no-evidence").count(one.replay) == 0)
+        """The first that is against the peer, or the last."""
+        found = (self.read, *self.redone)
+        return next((one for one in found if one.replay in ("failed", "no-evidence")), found[-1])
 
 
 async def replayed(
