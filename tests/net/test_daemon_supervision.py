@@ -242,11 +242,12 @@ async def test_closing__leaves_no_process_and_no_folder(monkeypatch: pytest.Monk
 
 
 async def test_closing__kills_a_daemon_that_does_not_react() -> None:
-    with trio.fail_after(3):
+    with trio.fail_after(30) as patience:  # for the start
         async with open_daemon_host(identity(1), LOOPBACK) as host:
             pid = host.daemon_pid
             assert pid is not None
             os.kill(pid, signal.SIGSTOP)
+            patience.deadline = trio.current_time() + 3
     assert not alive(pid)
 
 
