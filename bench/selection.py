@@ -1,10 +1,10 @@
 """How near to the ideal peers keep a pipeline by choosing their stages themselves, under churn.
 
-    python bench/selection.py [--json FILE] [--seeds N] [--hours H]
+    python bench/selection.py [--json FILE] [--seeds N] [--hours H] [--load-s S]
 
 Each row is one simulated swarm: peers of 1x to 10x speed with memory for 1 to 4 stages live for an exponential time
-and are replaced at the same mean rate. A peer serves a stage 30 s after taking it, measured speeds are off by up to
-5 %, views are up to 10 s old. "of ideal" is the mean over time of the slowest stage's throughput over the sum of all
+and are replaced at the same mean rate. A peer serves a stage 30 s after taking it (`--load-s`), measured speeds are
+off by up to 5 %, views are up to 10 s old. "of ideal" is the mean over time of the slowest stage's throughput over the sum of all
 living peers' speeds divided by the sum of the stages' costs: no assignment can beat that bound, and with indivisible
 peers none quite reaches it. "joins only" is the same swarm where a newcomer takes the slowest stage and stays there.
 SWARM (2301.11913) reports 95.8 % with and 82.7 % without rebalancing, on a trace of its own: a mark, not a comparison.
@@ -27,7 +27,7 @@ POLICIES = {"all rules": ALL_RULES, "joins only": NO_REBALANCING}
 REACH = 0.95
 
 
-def measure(num_seeds: int, hours: float) -> Iterator[dict[str, Any]]:
+def measure(num_seeds: int, hours: float, load_s: float) -> Iterator[dict[str, Any]]:
     """Simulate every size, churn and policy."""
     for num_peers, num_stages in SIZES:
         for lifetime_s in LIFETIMES_S:
@@ -43,6 +43,7 @@ def measure(num_seeds: int, hours: float) -> Iterator[dict[str, Any]]:
                                 seed=seed,
                                 rules=rules,
                                 duration_s=hours * 3600,
+                                load_s=load_s,
                             )
                         )
                     )
@@ -56,6 +57,7 @@ def measure(num_seeds: int, hours: float) -> Iterator[dict[str, Any]]:
                     "policy": policy,
                     "seeds": num_seeds,
                     "hours": hours,
+                    "load_s": load_s,
                     **means,
                     "took_s": time.perf_counter() - start,
                 }
@@ -67,11 +69,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
     parser.add_argument("--seeds", type=int, default=1, help="swarms per row (default 1)")
     parser.add_argument("--hours", type=float, default=1.0, help="simulated hours per swarm (default 1)")
+    parser.add_argument("--load-s", type=float, default=30.0, help="from taking a stage to serving it (default 30)")
     options = parser.parse_args()
     print(f"{'peers':>5} {'stages':>6} {'life':>6} {'policy':<11}{'of ideal':>9}{'worst 5 min':>12}{'stalled':>9}"
           f"{'steps/peer/h':>13}  reach")  # fmt: skip
     rows = []
-    for row in measure(options.seeds, options.hours):
+    for row in measure(options.seeds, options.hours, options.load_s):
         rows.append(row)
         life = f"{row['lifetime_s'] / 3600:.1f} h" if row["lifetime_s"] else "-"
         mark = ("reached" if row["of_ideal"] >= REACH else "MISSED") if row["policy"] == "all rules" else ""
