@@ -4,9 +4,10 @@
 
 Each row is one simulated swarm: peers of 1x to 10x speed with memory for 1 to 4 stages live for an exponential time
 and are replaced at the same mean rate. A peer serves a stage 30 s after taking it (`--load-s`), measured speeds are
-off by up to 5 %, views are up to 10 s old. "of ideal" is the mean over time of the slowest stage's throughput over the sum of all
-living peers' speeds divided by the sum of the stages' costs: no assignment can beat that bound, and with indivisible
-peers none quite reaches it. "joins only" is the same swarm where a newcomer takes the slowest stage and stays there.
+off by up to 5 %, views are up to 10 s old. "of ideal" is the mean over time of the slowest stage's throughput over the
+sum of all living peers' speeds divided by the sum of the stages' costs: no assignment can beat that bound, and with
+indivisible peers none quite reaches it. "joins only" is the same swarm where a newcomer takes the slowest stage and
+stays there.
 SWARM (2301.11913) reports 95.8 % with and 82.7 % without rebalancing, on a trace of its own: a mark, not a comparison.
 """
 
