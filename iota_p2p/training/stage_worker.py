@@ -172,7 +172,6 @@ class StageWorker:
             if stage.compute.stage.is_last:
                 gradient_in, record = None, self._loss_record(passed)
                 in_digest = record.digest
-                self.share.witness(record, "tail")
             else:
                 assert passed.held.payload is not None  # noqa: S101 - every stage but the last sends one
                 check = partial(stage.check_gradient, passed)
@@ -183,6 +182,9 @@ class StageWorker:
                 gradient = await self.share.lane.run(Priority.BACKWARD, go_back, order)
             for name in (work.in_digest, in_digest):
                 self.share.payloads.keep(stage.epoch, name)  # the epoch may have turned since they came
+            # Only now: had our caller given up and asked again meanwhile, we would have signed two losses of one chain.
+            if stage.compute.stage.is_last:
+                self.share.witness(record, "tail")
             if work.stage == 0:
                 self.share.witness(record, "source")
             header = build_response(work, in_digest, gradient or b"", record.envelope_bytes, self.share.identity)

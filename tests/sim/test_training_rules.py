@@ -14,7 +14,8 @@ from iota_p2p.training.stage_worker import SLOTS_PER_STAGE
 from iota_p2p.training.trainer import Trainer
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.errors import RefusedError
-from iota_p2p_protocols.ids import STATE
+from iota_p2p_protocols.ids import ACTIVATION, STATE
+from iota_p2p_protocols.loss_record import LossRecord
 from iota_p2p_testnet.training_swarm import Costs, TrainingSwarm, open_training_swarm, small_run
 from tests.sim.training_swarms import SLOW, drained, noting_losses, offences, total
 
@@ -70,6 +71,32 @@ async def test_busy__leads_to_another_replica(tmp_path: Path, autojump_clock: Mo
         done = [member.trainer.share.stages[1].num_backwards for member in (slow, fast)]
         assert done[1] > 3 * done[0] > 0
         assert total(swarm, "lost") == 0
+
+
+async def test_tail__signs_one_loss_of_a_chain_when_its_caller_gives_up_and_asks_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Weights change between two attempts: a second record of one chain would say that the tail contradicts itself."""
+    spec = small_run(tmp_path)
+    records: list[LossRecord] = []
+    given_up: list[Request] = []
+
+    async def ask_twice(peer: Peer, trainer: Trainer) -> None:
+        async def answer(caller: PeerId, request: Request) -> Response:
+            with trio.move_on_after(0.05):  # most have been forward by then, and not back
+                return await trainer.worker.answer(caller, request)
+            given_up.append(request)
+            return await trainer.worker.answer(caller, request)
+
+        trainer.share.witness = lambda record, _role: records.append(record.payload)
+        await peer.network.streams.serve(ACTIVATION, answer)
+
+    async with open_training_swarm(1, spec, tmp_path) as swarm:
+        await swarm.start(0, pinned=(0,), costs=SLOW)
+        await swarm.start(1, pinned=(1,), costs=SLOW, twist=ask_twice)
+        await swarm.until(lambda: len(given_up) > 10 and total(swarm, "completed") > 20)
+        assert offences(swarm) == {}
+    assert len(records) == len({record.chain for record in records}) > 20
 
 
 def epochs(swarm: TrainingSwarm) -> list[int]:
