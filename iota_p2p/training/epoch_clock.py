@@ -13,7 +13,7 @@ from math import floor
 import trio
 
 from iota_p2p.membership.member import Member, open_recent
-from iota_p2p.training.source import Source
+from iota_p2p.training.source import Done, Source
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.close_machine import (
@@ -129,12 +129,16 @@ class EpochClock:
             _log.debug("not published", extra={"topic": topic.name, "reason": str(error)})
 
     async def _publish_progress(self) -> None:
-        """Publish our own progress, and count it ourselves."""
+        """Publish our own progress, and count it ourselves.
+
+        Also when nothing is done yet: whoever missed the epoch's beginning hears of it by this alone, and while it is
+        the only holder of a stage, nothing gets done before it has.
+        """
         while True:
             await trio.sleep(PUBLISH_EVERY_S)
-            done = self.source.done.get(self.share.epoch)
-            if done is None or 0 not in self.share.stages:
+            if 0 not in self.share.stages:
                 continue
+            done = self.source.done.get(self.share.epoch, Done(0, 0))
             now_s = self.member.clock()
             self._sequence = max(self._sequence + 1, floor(now_s * 1000))
             progress = Progress(

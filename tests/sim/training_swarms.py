@@ -18,13 +18,18 @@ Loss = tuple[int, str, int, int]  # epoch, source, counter, micronats
 def noting_losses(*members: Member) -> Iterator[list[Loss]]:
     """Collect the loss of every microbatch that comes home to these sources."""
     losses: list[Loss] = []
+    for member in members:
+        note_losses(member, losses)
+    yield losses
+
+
+def note_losses(member: Member, losses: list[Loss]) -> None:
+    """Collect one more source's losses."""
 
     def note(microbatch: MicrobatchId, loss: int) -> None:
         losses.append((microbatch.epoch, microbatch.source, microbatch.counter, loss))
 
-    for member in members:
-        member.trainer.source.on_done = note
-    yield losses
+    member.trainer.source.on_done = note
 
 
 def mean_nats(losses: list[Loss]) -> float:
@@ -47,8 +52,8 @@ def offences(swarm: TrainingSwarm) -> dict[int, dict[str, int]]:
     return charged
 
 
-async def kill_now_and_then(swarm: TrainingSwarm, seed: int, count: int) -> int:
-    """Kill peers at drawn moments, never one that holds a stage alone; every other comes back. Return how many."""
+async def kill_now_and_then(swarm: TrainingSwarm, seed: int, count: int, losses: list[Loss]) -> int:
+    """Kill peers at drawn moments, never a stage's last; every other comes back, noting losses. Return how many."""
     rng = Random(seed)  # noqa: S311 - repeatable, not secret
     kills = 0
     for attempt in range(count):
@@ -62,7 +67,7 @@ async def kill_now_and_then(swarm: TrainingSwarm, seed: int, count: int) -> int:
         kills += 1
         if attempt % 2:
             await trio.sleep(rng.uniform(0, 2.5))
-            await swarm.start(victim.number, pinned=pinned, costs=SLOW)
+            note_losses(await swarm.start(victim.number, pinned=pinned, costs=SLOW), losses)
     return kills
 
 
