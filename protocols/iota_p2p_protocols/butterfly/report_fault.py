@@ -4,23 +4,16 @@ from typing import Any, Literal
 
 from iota_p2p_crypto.domains import REDUCER_REPORT
 from iota_p2p_crypto.envelope import Verified
+from iota_p2p_protocols.butterfly.contradiction import PairHeader, open_pair
 from iota_p2p_protocols.butterfly.fault_file import Verdict, cut, pack_fault, unpack_fault
 from iota_p2p_protocols.butterfly.reducer_report import ReducerReport
 from iota_p2p_protocols.errors import InvalidProofError
-from iota_p2p_protocols.message import Message, open_signed
 
 
-class ReportFaultHeader(Message):
-    """What the proof holds.
-
-    Attributes:
-        first: the envelope of one report.
-        second: that of the other; the greater one as bytes.
-    """
+class ReportFaultHeader(PairHeader):
+    """What the proof holds: two envelopes of reports."""
 
     fault: Literal["report"] = "report"
-    first: bytes
-    second: bytes
 
 
 def make_report_fault(one: Verified[ReducerReport], other: Verified[ReducerReport]) -> bytes:
@@ -41,13 +34,8 @@ def verify_report_fault(data: bytes) -> Verdict:
     fields, blocks = unpack_fault(data)
     header = ReportFaultHeader.from_fields(fields)
     cut(blocks, ())
-    # [fault-order] each pair of reports makes one proof
-    if header.first >= header.second:
-        raise InvalidProofError("fault-order", "expected two different reports in order, got others")
-    one, other = (open_signed(envelope, ReducerReport) for envelope in (header.first, header.second))
     # [fault-same] one member, one run, one merge
-    if _about(one) != _about(other):
-        raise InvalidProofError("fault-same", f"expected two reports of one kind, got {_about(one)}, {_about(other)}")
+    one, other = open_pair(header, ReducerReport, _about, "reports", "one kind")
     # [fault-contradiction] what they say of some shard differs
     for claim in one.payload.claims:
         against = other.payload.claim_on(claim.shard)

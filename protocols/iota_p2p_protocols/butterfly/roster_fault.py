@@ -7,26 +7,15 @@ peer signs one roster of each convener and attempt, so whoever signed both is gu
 from typing import Any, Literal
 
 from iota_p2p_crypto.envelope import Verified
-from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.butterfly.contradiction import SharedPairHeader, check_liar, open_pair
 from iota_p2p_protocols.butterfly.fault_file import Verdict, cut, pack_fault, unpack_fault
 from iota_p2p_protocols.butterfly.roster import Roster
-from iota_p2p_protocols.errors import InvalidProofError
-from iota_p2p_protocols.message import Message, open_signed
 
 
-class RosterFaultHeader(Message):
-    """What the proof holds.
-
-    Attributes:
-        liar: which of those who signed both it is about.
-        first: the envelope of one roster.
-        second: that of the other; the greater one as bytes.
-    """
+class RosterFaultHeader(SharedPairHeader):
+    """What the proof holds: two envelopes of rosters, and which of those who signed both it is about."""
 
     fault: Literal["roster"] = "roster"
-    liar: str
-    first: bytes
-    second: bytes
 
 
 def make_roster_faults(one: Verified[Roster], other: Verified[Roster]) -> tuple[bytes, ...]:
@@ -48,25 +37,13 @@ def verify_roster_fault(data: bytes) -> Verdict:
     fields, blocks = unpack_fault(data)
     header = RosterFaultHeader.from_fields(fields)
     cut(blocks, ())
-    # [fault-order] each pair of rosters makes one proof
-    if header.first >= header.second:
-        raise InvalidProofError("fault-order", "expected two different rosters in order, got others")
-    one, other = (open_signed(envelope, Roster) for envelope in (header.first, header.second))
     # [fault-same] one run, stage and epoch, one convener and attempt
-    if _about(one) != _about(other):
-        raise InvalidProofError(
-            "fault-same", f"expected two rosters of one attempt, got {_about(one)}, {_about(other)}"
-        )
-    # [fault-contradiction] they differ
-    if one.payload_bytes == other.payload_bytes:
-        raise InvalidProofError("fault-contradiction", "expected two rosters, got the same one twice")
-    # [fault-liar] the accused signed both
-    if header.liar not in one.signers or header.liar not in other.signers:
-        raise InvalidProofError("fault-liar", f"expected two rosters signed by {header.liar:.80}, got others")
+    one, other = open_pair(header, Roster, _about, "rosters", "one attempt")
+    liar = check_liar(header, one, other, "rosters")
     payload = one.payload
     names = f"{one.digest.hex()[:16]} and {other.digest.hex()[:16]}"
     reason = f"expected one roster in attempt {payload.attempt} of {payload.convener}, got {names}"
-    return Verdict(PeerId(header.liar), header.fault, payload.run_id, payload.epoch, payload.stage, reason)
+    return Verdict(liar, header.fault, payload.run_id, payload.epoch, payload.stage, reason)
 
 
 def _about(roster: Verified[Roster]) -> tuple[Any, ...]:
