@@ -19,6 +19,7 @@ from iota_p2p.network.streams import Request, Response
 from iota_p2p.validation.bulletin import Bulletin
 from iota_p2p.validation.docket import Docket
 from iota_p2p.validation.evidence_exchange import envelopes_in
+from iota_p2p.validation.series import put
 from iota_p2p_crypto.digest import Digest, digest
 from iota_p2p_crypto.domains import ACCUSATION, REGISTRATION
 from iota_p2p_crypto.envelope import domain_of
@@ -33,7 +34,6 @@ from iota_p2p_protocols.scoring.election import Registration
 PARTNERS = 3  # asked after every epoch: what half of all peers have, seven of eight find
 PATIENCE_S = 5.0
 MAX_KNOWN = 4096  # as many as there are candidates; of more, only some are named, and come again
-_LENGTH_BYTES = 4
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +81,8 @@ class BulletinExchange:
         known = set(BulletinRequest.from_fields(request.header).known)
         payload = bytearray()
         for name, envelope in self._envelopes().items():
-            if name not in known and len(payload) + _LENGTH_BYTES + len(envelope) <= BULLETIN.max_payload_bytes:
-                payload += len(envelope).to_bytes(_LENGTH_BYTES, "big") + envelope
+            if name not in known:
+                put(payload, envelope, BULLETIN.max_payload_bytes)
         return Response({}, bytes(payload))
 
     async def _ask(self, peer_id: PeerId) -> None:

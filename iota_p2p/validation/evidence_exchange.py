@@ -12,6 +12,7 @@ from pydantic import Field
 
 from iota_p2p.network.streams import Request, Response, Streams
 from iota_p2p.validation.evidence_keeper import EvidenceKeeper
+from iota_p2p.validation.series import parts_of, put
 from iota_p2p_crypto.digest import Digest
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
@@ -22,7 +23,6 @@ from iota_p2p_protocols.scoring.evidence import MAX_RECORDS, EvidenceCommitment
 
 # For 8 MiB over a home uplink of 4 Mbit/s, twice.
 PATIENCE_S = 40.0
-_LENGTH_BYTES = 4
 
 Index = Annotated[int, Field(ge=0, le=MAX_RECORDS)]
 
@@ -61,9 +61,8 @@ async def serve_evidence(streams: Streams, keeper: EvidenceKeeper) -> None:
             )
         count, payload = 0, bytearray()
         for envelope in envelopes[wanted.start :]:
-            if len(payload) + _LENGTH_BYTES + len(envelope) > EVIDENCE.max_payload_bytes:
+            if not put(payload, envelope, EVIDENCE.max_payload_bytes):
                 break
-            payload += len(envelope).to_bytes(_LENGTH_BYTES, "big") + envelope
             count += 1
         return Response(EvidenceAnswer(count=count).to_fields(), bytes(payload))
 
@@ -97,11 +96,5 @@ async def fetch_evidence(streams: Streams, commitment: Verified[EvidenceCommitme
 
 
 def envelopes_in(payload: bytes) -> Iterator[bytes]:
-    """Cut a payload of (length || envelope)*; raises MalformedError."""
-    position = 0
-    while position < len(payload):
-        start = position + _LENGTH_BYTES
-        position = start + int.from_bytes(payload[position:start], "big")
-        if start > len(payload) or position > len(payload):
-            raise MalformedError("evidence-form", "expected whole records, got part of one")
-        yield payload[start:position]
+    """Cut a payload into its records; raises MalformedError."""
+    return parts_of(payload, "evidence-form", "records")

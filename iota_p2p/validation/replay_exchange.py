@@ -8,7 +8,7 @@ response  {"total": payloads that follow}, payload: (length 4 bytes big-endian |
           length 0 for one that is not there
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -17,6 +17,7 @@ from pydantic import Field
 
 from iota_p2p.network.streams import Request, Response, Streams
 from iota_p2p.training.payload_store import MAX_STORED_BYTES, PayloadStore
+from iota_p2p.validation.series import parts_of, put
 from iota_p2p.validation.work_keeper import KeptWork, WorkKeeper
 from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.identity import PeerId
@@ -30,7 +31,6 @@ from iota_p2p_protocols.scoring.segments import MAX_SEGMENTS
 PATIENCE_S = 40.0
 PIECE_BYTES = 8 << 20
 MAX_DIGESTS = 256  # 9 KiB of a header
-_LENGTH_BYTES = 4
 
 What = Literal["log", "checkpoint", "stash", "payloads"]
 
@@ -94,9 +94,8 @@ def _payloads(digests: Sequence[bytes], store: PayloadStore) -> Response:
     count, data = 0, bytearray()
     for name in digests:
         payload = store.get(name) or b""
-        if len(data) + _LENGTH_BYTES + len(payload) > REPLAY.max_payload_bytes:
+        if not put(data, payload, REPLAY.max_payload_bytes):
             break
-        data += len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
         count += 1
     return Response(ReplayAnswer(total=count).to_fields(), bytes(data))
 
@@ -140,7 +139,7 @@ class ReplaySource:
             response = await self._ask("payloads", digests=asked)
             with self.streams.ledger.charging(self.peer_id):
                 count = ReplayAnswer.from_fields(response.header).total
-                sent = list(_payloads_in(bytes(response.payload)))
+                sent = list(parts_of(bytes(response.payload), "replay-form", "payloads"))
                 if not 0 < count <= len(asked) or len(sent) != count:
                     raise MalformedError("replay-answer", f"expected some of {len(asked)} payloads, got {count}")
                 num_bytes += sum(map(len, sent))
@@ -162,13 +161,3 @@ class ReplaySource:
                 return await self.streams.call(self.peer_id, REPLAY, Request(request.to_fields()))
         except (RefusedError, trio.TooSlowError) as error:
             raise PeerUnavailableError(f"expected {self.peer_id} to show its work: {error}") from error
-
-
-def _payloads_in(data: bytes) -> Iterator[bytes]:
-    position = 0
-    while position < len(data):
-        start = position + _LENGTH_BYTES
-        position = start + int.from_bytes(data[position:start], "big")
-        if start > len(data) or position > len(data):
-            raise MalformedError("replay-form", "expected whole payloads, got part of one")
-        yield data[start:position]
