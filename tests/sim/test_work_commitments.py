@@ -15,15 +15,27 @@ from iota_p2p.run.spec import MergeSpec
 from iota_p2p.training.replay import replay
 from iota_p2p.training.stage_state import state_bounds
 from iota_p2p.training.trainer import Trainer
-from iota_p2p.validation.work_keeper import WorkKeeper
+from iota_p2p.validation.work_keeper import MAX_KEPT_BYTES, WorkKeeper
 from iota_p2p_crypto.digest import digest
 from iota_p2p_protocols.message import open_signed
 from iota_p2p_protocols.scoring.segments import MAX_SEGMENTS, segments_committed
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 from iota_p2p_protocols.work_log import WorkLog
-from iota_p2p_testnet.training_swarm import open_training_swarm, small_run
+from iota_p2p_testnet.training_swarm import Twist, open_training_swarm, small_run
 from tests.scoring.scenes import NOW_S
 from tests.sim.training_swarms import SLOW
+
+
+def keeping(keepers: list[WorkKeeper], limit_bytes: int = MAX_KEPT_BYTES) -> Twist:
+    """Give every peer a keeper of its work, in the order of their starts."""
+
+    async def keep(peer: Peer, trainer: Trainer) -> None:
+        keeper = WorkKeeper(peer.identity, trainer.share.terms.run_id, limit_bytes=limit_bytes)
+        keepers.append(keeper)
+        trainer.share.work_begun, trainer.share.work_closed = keeper.begun, keeper.closed
+        trainer.share.work_stepped = keeper.stepped
+
+    return keep
 
 
 @pytest.mark.parametrize("merge", [None, MergeSpec()], ids=["alone", "merged"])
@@ -33,15 +45,10 @@ async def test_work_commitment__names_a_log_that_leads_from_start_to_end(
     """Two replicas of the last stage; with merges the weights change between an epoch's end and the next's start."""
     spec = small_run(tmp_path, target_microbatches=40, merge=merge)
     data = RunData(spec, ShardStore(tmp_path / "shards"))
-    keepers: dict[int, WorkKeeper] = {}
-
-    async def keep(peer: Peer, trainer: Trainer) -> None:
-        keeper = keepers[len(keepers)] = WorkKeeper(peer.identity, spec.run_id)
-        trainer.share.work_begun, trainer.share.work_closed = keeper.begun, keeper.closed
-        trainer.share.work_stepped = keeper.stepped
+    keepers: list[WorkKeeper] = []
 
     async with open_training_swarm(1, spec, tmp_path) as swarm:
-        members = [await swarm.start(n, pinned=(min(n, 1),), costs=SLOW, twist=keep) for n in range(3)]
+        members = [await swarm.start(n, pinned=(min(n, 1),), costs=SLOW, twist=keeping(keepers)) for n in range(3)]
         await swarm.until(lambda: all(keepers[n].kept(1, min(n, 1)) for n in range(3)))
         for number, member in enumerate(members):
             stage = min(number, 1)
@@ -66,13 +73,8 @@ async def test_work_keeper__drops_the_oldest_beyond_its_bytes(tmp_path: Path, au
     spec = small_run(tmp_path, target_microbatches=20)
     keepers: list[WorkKeeper] = []
 
-    async def keep(peer: Peer, trainer: Trainer) -> None:
-        keepers.append(WorkKeeper(peer.identity, spec.run_id, limit_bytes=1))
-        trainer.share.work_begun, trainer.share.work_closed = keepers[-1].begun, keepers[-1].closed
-        trainer.share.work_stepped = keepers[-1].stepped
-
     async with open_training_swarm(1, spec, tmp_path) as swarm:
-        await swarm.start(0, pinned=(0, 1), costs=SLOW, twist=keep)
+        await swarm.start(0, pinned=(0, 1), costs=SLOW, twist=keeping(keepers, limit_bytes=1))
         await swarm.until(lambda: keepers[0].kept(2, 1) is not None)
         assert keepers[0].kept(2, 0) is None
         assert keepers[0].kept(1, 1) is None
@@ -86,13 +88,8 @@ async def test_work_keeper__commits_to_a_part_of_a_log_that_is_still_open(
     data = RunData(spec, ShardStore(tmp_path / "shards"))
     keepers: list[WorkKeeper] = []
 
-    async def keep(peer: Peer, trainer: Trainer) -> None:
-        keepers.append(WorkKeeper(peer.identity, spec.run_id))
-        trainer.share.work_begun, trainer.share.work_closed = keepers[0].begun, keepers[0].closed
-        trainer.share.work_stepped = keepers[0].stepped
-
     async with open_training_swarm(1, spec, tmp_path) as swarm:
-        member = await swarm.start(0, pinned=(0, 1), costs=SLOW, twist=keep)
+        member = await swarm.start(0, pinned=(0, 1), costs=SLOW, twist=keeping(keepers))
         await swarm.until(lambda: 1 in member.trainer.share.stages)
         held, keeper = member.trainer.share.stages[1], keepers[0]
         for num_steps in (17, 30, 45):  # strides 2, 2 and 4; with 17 the last state is of step 16
@@ -121,13 +118,8 @@ async def test_work_keeper__forgets_what_led_nowhere(tmp_path: Path, autojump_cl
     spec = small_run(tmp_path, target_microbatches=1000)
     keepers: list[WorkKeeper] = []
 
-    async def keep(peer: Peer, trainer: Trainer) -> None:
-        keepers.append(WorkKeeper(peer.identity, spec.run_id))
-        trainer.share.work_begun, trainer.share.work_closed = keepers[0].begun, keepers[0].closed
-        trainer.share.work_stepped = keepers[0].stepped
-
     async with open_training_swarm(1, spec, tmp_path) as swarm:
-        member = await swarm.start(0, pinned=(0, 1), costs=SLOW, twist=keep)
+        member = await swarm.start(0, pinned=(0, 1), costs=SLOW, twist=keeping(keepers))
         await swarm.until(lambda: 1 in member.trainer.share.stages)
         held, keeper = member.trainer.share.stages[1], keepers[0]
         for num_steps in (5, 9):
