@@ -18,9 +18,10 @@ from web3 import Web3
 
 from iota_p2p.settlement.account import sign_typed
 from iota_p2p.settlement.artifact import load_artifact
-from iota_p2p.settlement.contract_client import SettlementContract, Terms
+from iota_p2p.settlement.contract_client import SettlementContract
+from iota_p2p.settlement.contract_state import Terms
 from iota_p2p.settlement.dev_chain import DevChainServer, dev_accounts
-from iota_p2p.settlement.submitter import connect
+from iota_p2p.settlement.rpc import connect
 from iota_p2p_protocols.settlement.payout_tree import PayoutTree
 from iota_p2p_protocols.settlement.typed_data import Settlement, settlement_typed_data
 

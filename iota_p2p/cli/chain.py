@@ -116,14 +116,15 @@ def deploy(
     """
     need_extra()
 
-    from iota_p2p.settlement import contract_client
+    from iota_p2p.settlement.contract_client import deploy as deploy_contract
+    from iota_p2p.settlement.contract_state import Terms
 
     if withdrawal < 2 * dispute:
         raise UserError(f"--withdrawal must be at least twice --dispute: {2 * dispute}")
-    terms = contract_client.Terms(parse_run_id(run_id), bond, min_seats, dispute, withdrawal)
+    terms = Terms(parse_run_id(run_id), bond, min_seats, dispute, withdrawal)
     with sender(rpc, home, account, confirmations) as ours:
         purpose = f"{run_id.lower()}/{bond}/{min_seats}/{dispute}/{withdrawal}"
-        contract = contract_client.deploy(ours.w3, ours.submitter, terms, purpose)
+        contract = deploy_contract(ours.w3, ours.submitter, terms, purpose)
     typer.echo(json.dumps({"contract": contract.address}) if as_json else f"contract  {contract.address}")
 
 

@@ -66,7 +66,7 @@ def contract_at(rpc: str, address: str) -> "SettlementContract":
     from eth_utils.address import is_address
 
     from iota_p2p.settlement.contract_client import SettlementContract
-    from iota_p2p.settlement.submitter import connect
+    from iota_p2p.settlement.rpc import connect
 
     if not is_address(address):
         raise UserError(f"expected a contract's address of 40 hex digits, got {address!r:.80}")
@@ -83,7 +83,8 @@ def sender(rpc: str, home: Path | None, account_file: Path | None, confirmations
     from iota_p2p.settlement.account import FILE_NAME, load_account
     from iota_p2p.settlement.journal import FILE_NAME as JOURNAL
     from iota_p2p.settlement.journal import open_journal
-    from iota_p2p.settlement.submitter import Patience, Submitter, connect, genesis_of
+    from iota_p2p.settlement.rpc import connect, genesis_of
+    from iota_p2p.settlement.submitter import Patience, Submitter
 
     folder = home or default_home()
     account = load_account(account_file or folder / FILE_NAME)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from iota_p2p.audit.failure import Check, Failure
-from iota_p2p.settlement.contract_client import ClaimedEvent, SettlementContract
+from iota_p2p.settlement.contract_client import SettlementContract
+from iota_p2p.settlement.contract_state import ClaimedEvent
 from iota_p2p.settlement.records import SettlementRecords
 from iota_p2p_protocols.settlement.payout_tree import PayoutTree
 

@@ -5,22 +5,21 @@ it. Until then it has at most one nonce at a time: its transaction is journaled,
 reorganisation, and replaced under the same nonce by a better paid one when nobody mines it.
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
-import requests
 from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
-from web3 import HTTPProvider, Web3
+from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3RPCError
-from web3.types import RPCEndpoint, TxParams, TxReceipt
+from web3.types import TxParams, TxReceipt
 
 from iota_p2p.settlement.errors import ChainError, ContractRefusalError, RpcUnavailableError
 from iota_p2p.settlement.journal import Attempt, Journal
+from iota_p2p.settlement.rpc import OUTAGES, is_too_poor, refusal_of
 from iota_p2p_crypto.errors import UserError
 
 R = TypeVar("R")
@@ -28,16 +27,9 @@ R = TypeVar("R")
 # Asks the chain whether something has happened, as of a block or now.
 IsDone: TypeAlias = Callable[[int | None], bool]
 
-# No answer, or one that is no JSON: a proxy's error page, a connection cut in the middle.
-OUTAGES = (requests.RequestException, json.JSONDecodeError)
-
-REQUEST_TIMEOUT_S = 10.0  # one HTTP request; a public RPC answers within one
 _REPLACE_EVERY = 30  # polls without being mined before the fee is raised: half a minute, two or three blocks of mainnet
 _MAX_FEE = 500 * 10**9  # wei per gas; above it we wait for calmer times
 _TIP = 10**9  # wei per gas for whoever mines it
-_ERROR_SELECTOR = "0x08c379a0"  # of Error(string), which `assert` with a reason returns
-# How nodes say that an account cannot pay: go-ethereum and most others, py-evm, Hardhat.
-_TOO_POOR = ("insufficient funds", "insufficient balance", "cannot afford", "enough funds")
 _MAX_GAS = 5_000_000  # a deployment takes 2.2 million, a settlement with 64 signatures 0.7 million
 
 
@@ -86,19 +78,6 @@ class Outcome:
 
     by_us: bool
     receipt: TxReceipt | None = None
-
-
-def connect(rpc_url: str) -> Web3:
-    """Return a connection to an EVM network's RPC; nothing is sent yet."""
-    provider = HTTPProvider(
-        rpc_url,
-        request_kwargs={"timeout": REQUEST_TIMEOUT_S},
-        exception_retry_configuration=None,  # our own loop asks again: it knows which failures are worth it
-        # Asked before every call otherwise, and the one answer that no reorganisation changes.
-        cache_allowed_requests=True,
-        cacheable_requests={RPCEndpoint("eth_chainId")},
-    )
-    return Web3(provider)
 
 
 class Submitter:
@@ -196,7 +175,7 @@ class Submitter:
         try:
             self._ask(lambda: self._w3.eth.send_raw_transaction(HexBytes(attempt.raw)))
         except (Web3RPCError, ContractLogicError) as error:
-            if _is_too_poor(error):
+            if is_too_poor(error):
                 raise UserError(f"the account {self._account.address} cannot pay for {attempt.purpose}") from error
 
     def _sign(self, call: Call, nonce: int, gas: int, max_fee: int, chain_id: int) -> Attempt:
@@ -230,7 +209,7 @@ class Submitter:
         except ContractLogicError as error:
             raise refusal_of(error) from error
         except Web3RPCError as error:
-            if _is_too_poor(error):
+            if is_too_poor(error):
                 raise UserError(f"the account {self._account.address} cannot pay for {call.purpose}") from error
             raise ChainError(f"the RPC refuses to estimate {call.purpose}: {error}") from error
 
@@ -276,47 +255,3 @@ class Submitter:
                 last = error
                 self._patience.sleep(self._patience.poll_s)
         raise RpcUnavailableError(f"the RPC does not answer: {last}") from last
-
-
-def chain_id_of(w3: Web3) -> int:
-    """Return the network's id, or raise RpcUnavailableError."""
-    try:
-        return w3.eth.chain_id
-    except OUTAGES as error:
-        raise RpcUnavailableError(f"the RPC does not answer: {error}") from error
-
-
-def genesis_of(w3: Web3) -> bytes:
-    """Return the hash of the chain's first block, by which journals tell chains apart."""
-    try:
-        return bytes(w3.eth.get_block(0)["hash"])
-    except OUTAGES as error:
-        raise RpcUnavailableError(f"the RPC does not answer: {error}") from error
-
-
-def refusal_of(error: ContractLogicError) -> ContractRefusalError:
-    """Return a contract's refusal with its rule; the text is bounded, for an RPC may say anything."""
-    reason = _reason_in(error.data) or (error.message or "").removeprefix("execution reverted: ")
-    rule = reason.strip()[:64] or "no-reason"
-    return ContractRefusalError(rule, f"the contract refuses: {rule}")
-
-
-def _is_too_poor(error: Exception) -> bool:
-    return any(words in str(error) for words in _TOO_POOR)
-
-
-def _reason_in(data: object) -> str:
-    """Return the text of what a reverted call returned, `Error(string)` in the ABI's encoding; empty if it is none.
-
-    Nodes put it into words of their own; the bytes are the same everywhere, in `data` or in `data.data`.
-    """
-    if isinstance(data, dict):
-        data = data.get("data")
-    if not isinstance(data, str) or not data.startswith(_ERROR_SELECTOR):
-        return ""
-    try:
-        returned = bytes.fromhex(data.removeprefix(_ERROR_SELECTOR))
-    except ValueError:
-        return ""
-    length = int.from_bytes(returned[32:64], "big")
-    return returned[64 : 64 + min(length, len(returned))].decode("utf-8", "replace")

@@ -25,11 +25,13 @@ from iota_p2p.settlement.account import FILE_NAME as ACCOUNT_NAME
 from iota_p2p.settlement.account import create_account, load_account, recover_typed
 from iota_p2p.settlement.chain_audit import audit_chain
 from iota_p2p.settlement.claiming import claim_epoch
-from iota_p2p.settlement.contract_client import SettlementContract, Terms, deploy
+from iota_p2p.settlement.contract_client import SettlementContract, deploy
+from iota_p2p.settlement.contract_state import Terms
 from iota_p2p.settlement.journal import FILE_NAME as JOURNAL_NAME
 from iota_p2p.settlement.journal import open_journal
 from iota_p2p.settlement.records import SettlementRecords
-from iota_p2p.settlement.submitter import Call, Patience, Submitter, genesis_of
+from iota_p2p.settlement.rpc import genesis_of
+from iota_p2p.settlement.submitter import Call, Patience, Submitter
 from iota_p2p.settlement.voting import seal_binding, vote_once
 from iota_p2p_crypto.domains import PAYOUT_BINDING, RESULT
 from iota_p2p_crypto.envelope import Verified

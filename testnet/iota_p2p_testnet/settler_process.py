@@ -27,7 +27,7 @@ from iota_p2p.ledger.ledger import LedgerError
 from iota_p2p.settlement.dev_chain import dev_accounts
 from iota_p2p.settlement.errors import ChainError
 from iota_p2p.settlement.journal import FILE_NAME as JOURNAL_NAME
-from iota_p2p.settlement.submitter import connect
+from iota_p2p.settlement.rpc import connect
 from iota_p2p_crypto.errors import RemoteProtocolError, UserError
 from iota_p2p_testnet.payments import Standing
 from iota_p2p_testnet.settler import Settler, deploy_contract, open_submitter

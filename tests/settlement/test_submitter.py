@@ -14,7 +14,8 @@ from eth_account import Account
 from web3.exceptions import ContractLogicError
 
 from iota_p2p.settlement.errors import ContractRefusalError, RpcUnavailableError
-from iota_p2p.settlement.submitter import Outcome, refusal_of
+from iota_p2p.settlement.rpc import refusal_of
+from iota_p2p.settlement.submitter import Outcome
 from iota_p2p_crypto.errors import UserError
 from tests.settlement.faults import Client, Executioner, Killed, nothing
 from tests.settlement.scene import ETHER, OUTSIDER, POT, TERMS, VALIDATORS, Scene, rpc, send_raw, tree_of
