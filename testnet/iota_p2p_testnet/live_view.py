@@ -9,8 +9,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from iota_p2p_testnet.board import Board, PeerRow
+from iota_p2p_testnet.board import Board
 from iota_p2p_testnet.payments import gwei
+from iota_p2p_testnet.peer_row import PeerRow
 from iota_p2p_testnet.wording import loss, merges, payouts, ratio, recoveries, size, waiting, waiting_for
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from iota_p2p_testnet.board import Board, PeerRow
+from iota_p2p_testnet.board import Board
 from iota_p2p_testnet.payments import audit_in_words, gwei
+from iota_p2p_testnet.peer_row import PeerRow
 
 _STEP = 1000
 _SHOWN_MEMBERS = 8

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from iota_p2p_testnet.board import Board, Totals
+from iota_p2p_testnet.board import Board
 from iota_p2p_testnet.events import Address, Note, Recovered, Starting, Status, parse_event
 from iota_p2p_testnet.live_view import picture, sparkline
 from iota_p2p_testnet.outages import Outage
+from iota_p2p_testnet.peer_row import Totals
 from iota_p2p_testnet.plain_view import PlainView
 from iota_p2p_testnet.wording import recoveries
 
