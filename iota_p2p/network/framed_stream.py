@@ -4,7 +4,7 @@ import trio
 
 from iota_p2p.network.stream_limits import StreamLimits
 from iota_p2p.network.traffic import Traffic
-from iota_p2p_crypto.errors import MalformedError, RemoteProtocolError
+from iota_p2p_crypto.errors import RemoteProtocolError
 from iota_p2p_protocols.framing import Frame, FrameDecoder, Head, encode_head
 from iota_p2p_protocols.ids import ProtocolSpec
 
@@ -87,6 +87,8 @@ class FramedStream:
     async def receive_payload(self) -> Frame:
         """Return the whole frame whose head has come; raises SlowPeerError if its payload comes too slowly."""
         if self._frame is None:
+            self._decode()  # a small one has come with its head
+        if self._frame is None:
             missing_bytes = self._decoder.wanted
             began_s = trio.current_time()
             with trio.move_on_after(self._patience_s(missing_bytes)):
@@ -103,15 +105,6 @@ class FramedStream:
         self._decoder.skip_payload()
         await self.receive_payload()
 
-    async def wait_until_gone(self) -> None:
-        """Return when the other side closes or breaks the stream; a byte from it breaks a rule."""
-        try:
-            early = self._ahead or await self._stream.receive_some(1)
-        except trio.BrokenResourceError:
-            return
-        if early:
-            raise MalformedError("frame-early", "expected no bytes before the response, got some")
-
     async def aclose(self) -> None:
         """Close at once, even when cancelled."""
         with trio.CancelScope(shield=True):  # a stream of a host never waits for its closing
@@ -125,18 +118,22 @@ class FramedStream:
         return self._limits.grace_s + size_bytes / self._limits.min_bytes_per_s
 
     async def _read(self) -> bool:
-        """Decode what has come, up to the end of a frame's head or payload; return False at the end of the stream."""
+        """Read something, unless there is some left, and decode it; return False at the end of the stream."""
         if not self._ahead:
             wanted_bytes = max(self._decoder.wanted, _SMALL_BYTES)
             self._ahead = bytes(await self._stream.receive_some(min(wanted_bytes, _READ_BYTES)))
         begun = bool(self._ahead)
+        self._decode()
+        return begun
+
+    def _decode(self) -> None:
+        """Decode what has been read, up to the end of a frame's head or payload."""
         had_head = self._decoder.head is not None
         while self._ahead and self._frame is None and (had_head or self._decoder.head is None):
             wanted_bytes = self._decoder.wanted
             data, self._ahead = self._ahead[:wanted_bytes], self._ahead[wanted_bytes:]
             for frame in self._decoder.feed(data):
                 self._frame = frame  # what is decoded never goes past one frame
-        return begun
 
     async def _read_more(self) -> None:
         if not await self._read():

@@ -43,7 +43,8 @@ class ByteBudget:
         self._lines.setdefault(peer_id, deque()).append(place)
         self._admit_next()
         try:
-            await place.admitted.wait()
+            if not place.admitted.is_set():
+                await place.admitted.wait()
             yield
         finally:
             if place.admitted.is_set():

@@ -1,9 +1,11 @@
 """Inbound streams of one protocol: calls are read, bounded, handled and answered.
 
 Theory of operation. A stream carries one call at a time: head, admission, payload, handler, response, and again.
-While the handler runs the stream is watched: when the caller goes away the handler is cancelled, and with it every
-call that the handler makes, so that a cancellation travels down a chain of nested calls. Whoever breaks a rule
-loses the stream (the host resets it when we return) and is charged in the ledger.
+Two tasks take turns at it. One reads a request and goes on to handle and answer it; from then on the other reads,
+which is how it notices that the caller goes away: then the handler is cancelled, and with it every call that the
+handler makes, so that a cancellation travels down a chain of nested calls. The two live as long as their stream: a
+task for each call, started to watch and cancelled again, cost a quarter of a small call's time. Whoever breaks a
+rule loses the stream (the host resets it when we return) and is charged in the ledger.
 """
 
 from collections import Counter
@@ -76,77 +78,107 @@ class StreamServer:
         with _counted(inbound.streams, peer_id):
             framed = FramedStream(stream.stream, self._spec, inbound.limits, inbound.traffic)
             try:
-                await self._serve_calls(peer_id, framed)
-            except RemoteProtocolError as error:
-                inbound.ledger.charge(peer_id, error.rule, str(error))
-            except _BROKEN:
-                pass  # the caller went away, which it may
+                await _Conversation(peer_id, framed, self._handle, inbound).run()
             finally:
                 await framed.aclose()
 
-    async def _serve_calls(self, peer_id: PeerId, framed: FramedStream) -> None:
-        limits = self._inbound.limits
-        with trio.move_on_after(limits.header_timeout_s) as fresh:
-            if not await framed.begin():
-                return
-        if fresh.cancelled_caught:
-            raise SlowPeerError("half-open", f"expected a request within {limits.header_timeout_s} s, got none")
-        while True:
-            await self._serve_call(peer_id, framed)
-            begun = False
-            with trio.move_on_after(limits.idle_s):
-                begun = await framed.begin()
-            if not begun or self._inbound.ledger.refuses(peer_id):
-                return
 
-    async def _serve_call(self, peer_id: PeerId, framed: FramedStream) -> None:
-        head = await framed.receive_head()
-        if head.kind is not Kind.REQUEST:
-            raise MalformedError("frame-kind", f"expected a request, got a frame of kind {head.kind.value}")
-        if self._inbound.busy(peer_id):
-            await framed.skip_payload()
-            await framed.send_in_time(_refusal("busy", "expected room for a call, got as many as we take"))
-            return
-        with _counted(self._inbound.calls, peer_id):
-            await self._serve_admitted(peer_id, framed, head)
+class _Conversation:
+    """The calls of one stream, one after the other."""
 
-    async def _serve_admitted(self, peer_id: PeerId, framed: FramedStream, head: Head) -> None:
-        async with self._inbound.budget.admit(peer_id, head.payload_bytes):
-            request = await framed.receive_payload()
-            response: Frame | None = None
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch, peer_id, framed, nursery.cancel_scope)
-                response = await self._answer(peer_id, request)
-                nursery.cancel_scope.cancel()
-        if response is None:
-            raise trio.BrokenResourceError("expected the caller to wait for its response, got none")
-        await framed.send_in_time(response)
+    def __init__(self, peer_id: PeerId, framed: FramedStream, handle: Handle, inbound: Inbound) -> None:
+        self._peer_id = peer_id
+        self._framed = framed
+        self._handle = handle
+        self._inbound = inbound
+        self._turn = trio.Semaphore(1)  # of the task that reads
+        self._fresh = True  # no request has begun yet
+        self._handling = False  # a request, whose response has not been begun
+        self._answered = trio.Event()  # the latest request, to the response's last byte
+        self._answered.set()
+        self._patience = trio.CancelScope()  # with a caller that says nothing
 
-    async def _watch(self, peer_id: PeerId, framed: FramedStream, handler: trio.CancelScope) -> None:
-        """Cancel the handler when the caller goes away or breaks a rule."""
+    async def run(self) -> None:
+        """Take calls until either side has had enough."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take_turns, nursery.cancel_scope)
+            await self._take_turns(nursery.cancel_scope)
+
+    async def _take_turns(self, conversation: trio.CancelScope) -> None:
         try:
-            await framed.wait_until_gone()
+            while await self._serve_call():
+                pass
         except RemoteProtocolError as error:
-            self._inbound.ledger.charge(peer_id, error.rule, str(error))
-        handler.cancel()
+            self._inbound.ledger.charge(self._peer_id, error.rule, str(error))
+        except _BROKEN:
+            pass  # the caller went away, which it may
+        conversation.cancel()
 
-    async def _answer(self, peer_id: PeerId, request: Frame) -> Frame:
+    async def _serve_call(self) -> bool:
+        """Wait for our turn to read, read a request and see to it; return False if the conversation is over."""
+        await self._turn.acquire()
+        head = await self._next_head()
+        if head is None:
+            return False
+        with _counted(self._inbound.calls, self._peer_id):
+            async with self._inbound.budget.admit(self._peer_id, head.payload_bytes):
+                request = await self._framed.receive_payload()
+                self._handling, self._answered = True, trio.Event()
+                self._turn.release()
+                response = await self._answer(request)
+            self._handling = False
+            await self._framed.send_in_time(response)
+        self._answered.set()
+        self._patience.deadline = trio.current_time() + self._inbound.limits.idle_s
+        return True
+
+    async def _next_head(self) -> Head | None:
+        """Return the head of the next request that can be taken; None if there will be none."""
+        while await self._begins():
+            self._fresh = False
+            head = await self._framed.receive_head()
+            if head.kind is not Kind.REQUEST:
+                raise MalformedError("frame-kind", f"expected a request, got a frame of kind {head.kind.value}")
+            if not self._inbound.busy(self._peer_id):
+                return head
+            await self._framed.skip_payload()
+            await self._framed.send_in_time(_refusal("busy", "expected room for a call, got as many as we take"))
+        return None
+
+    async def _begins(self) -> bool:
+        """Wait for a next request to begin; return False if the caller has gone, or has had its time."""
+        limits = self._inbound.limits
+        idle_s = limits.header_timeout_s if self._fresh else limits.idle_s
+        begun = False
+        with trio.CancelScope() as self._patience:
+            if self._answered.is_set():  # else whoever answers sets it
+                self._patience.deadline = trio.current_time() + idle_s
+            begun = await self._framed.begin()
+        if begun and self._handling:
+            raise MalformedError("frame-early", "expected no bytes before the response, got some")
+        if self._patience.cancelled_caught and self._fresh:
+            raise SlowPeerError("half-open", f"expected a request within {idle_s} s, got none")
+        if not self._handling and not self._answered.is_set():
+            await self._answered.wait()  # all of it is written, only its task does not know yet
+        return begun and (self._fresh or not self._inbound.ledger.refuses(self._peer_id))
+
+    async def _answer(self, request: Frame) -> Frame:
         """Return the handler's response, or what became of it."""
         try:
-            return await self._handle(peer_id, request)
+            return await self._handle(self._peer_id, request)
         except _EXPECTED as error:
-            return self._explain(peer_id, error)
+            return self._explain(error)
         except BaseExceptionGroup as group:  # of a handler that has a nursery
             expected, rest = group.split(_EXPECTED)
             if rest is not None or expected is None:
                 raise
-            return self._explain(peer_id, _first(expected))
+            return self._explain(_first(expected))
 
-    def _explain(self, peer_id: PeerId, error: BaseException) -> Frame:
+    def _explain(self, error: BaseException) -> Frame:
         if isinstance(error, RefusedError):
             return _refusal(error.reason, _sentence(error))
         if isinstance(error, RemoteProtocolError):
-            self._inbound.ledger.charge(peer_id, error.rule, str(error))
+            self._inbound.ledger.charge(self._peer_id, error.rule, str(error))
             return _refusal(error.rule, _sentence(error))
         return Frame(Kind.FAILED, {"message": _sentence(error)}, b"")
 
