@@ -6,10 +6,9 @@ The toy (2507.17766): 5 stages of 5 peers, losses from N(4.5, 0.2); a pathway th
 higher with a tenth more spread. Bad peers are drawn anew for each draw, at most one a stage (of three bad replicas of
 five, the honest two look like the odd ones: a blind spot, measured by --anywhere). Estimators: "mean", the paper's mean
 loss of the pathways through a peer; "contrast", the additive fit against the other replicas of the stage; "explained",
-the same with suspects taken out one after the other; "probes", that on paired probes, where 5 pathways run the same
-microbatch.
-The toy does not say how much of its spread is the data's: for probes 90 % of the variance is taken to be, as
-microbatches of real text here differ by far more than replicas do.
+the same with suspects taken out one after the other; "pairs", the differences between two visits to the same data.
+The toy does not say how much of its spread is the data's: DATA_VARIANCE of it is taken to be (in a run of the tiny
+config more is: docs/decisions/0306). For "pairs" half of the records are second visits, so 250 records are 125 pairs.
 
     identified   share of draws in which the k worst by the estimator are the k bad ones
     AUC          chance that a bad peer ranks above an honest one
@@ -19,7 +18,9 @@ microbatches of real text here differ by far more than replicas do.
 
 Predicted before the first run: contrast and mean equal in identification (both rank by the same sums when pathways are
 drawn evenly), the global z losing most bad ones at 5 bad, probes right throughout from 100 records on. Found: contrast
-.945 where mean had .975 at 5 bad and 250 records, because harm hides harm; "explained" was written for that.
+.945 where mean had .975 at 5 bad and 250 records, because harm hides harm; "explained" was written for that. A second
+table is what pairs are for, harm of a fiftieth: at equal records in pairs, and where one record in 4 or 16 is a second
+visit, how many bad peers are flagged by all records' losses, by those of the pairs, and by either.
 """
 
 import argparse
@@ -40,12 +41,13 @@ from iota_p2p_protocols.scoring.clasp import (
     trusted_records,
     z_scores,
 )
+from iota_p2p_protocols.scoring.paired_probes import paired_effects
 
 NUM_STAGES = NUM_REPLICAS = 5
 NUM_PEERS = NUM_STAGES * NUM_REPLICAS
 MEAN, SPREAD, HARM = 4.5, 0.2, 0.1
-DATA_VARIANCE = 0.9  # of SPREAD squared, for paired probes
-PATHS_PER_PROBE = 5
+SMALL_HARM = 0.02
+DATA_VARIANCE = 0.9  # of SPREAD squared
 NUM_BAD = (1, 2, 3, 5)
 NUM_RECORDS = (100, 250, 1000)
 # Exact identification that facts section 1 found for the paper's estimator: (bad, records) -> share.
@@ -58,11 +60,11 @@ Ints = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Draw:
-    """One drawn epoch: losses, each record's replica per stage, its probe, and who is bad."""
+    """One drawn epoch: losses, each record's replica per stage, positions of first and second visits, who is bad."""
 
     losses_R: Floats
     replicas_RS: Ints
-    probes_R: Ints
+    pairs_N2: Ints
     is_bad_P: npt.NDArray[np.bool_]
 
 
@@ -92,12 +94,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is drawn: how many bad peers and records, whether microbatches run along several paths, and who is bad."""
+    """What is drawn.
+
+    Attributes:
+        num_bad, num_records: how many.
+        pair_every: first visits for each second one; 0 for no second visits.
+        anywhere: whether bad peers may share a stage.
+        harm: of a bad peer, as a share of the loss.
+    """
 
     num_bad: int
     num_records: int
-    paired: bool = False
+    pair_every: int = 0
     anywhere: bool = False
+    harm: float = HARM
 
 
 def draw(rng: np.random.Generator, setting: Setting) -> Draw:
@@ -110,15 +120,17 @@ def draw(rng: np.random.Generator, setting: Setting) -> Draw:
         stages = rng.permutation(NUM_STAGES)[: setting.num_bad]
         is_bad_SP[stages, rng.integers(0, NUM_REPLICAS, setting.num_bad)] = True
     replicas_RS = rng.integers(0, NUM_REPLICAS, (num_records, NUM_STAGES)).astype(np.intp)
-    probes_R = np.arange(num_records, dtype=np.intp)
     noise_R = rng.normal(0, SPREAD, num_records)
-    if setting.paired:
-        probes_R = probes_R // PATHS_PER_PROBE
-        shared = rng.normal(0, SPREAD * np.sqrt(DATA_VARIANCE), int(probes_R.max()) + 1)
-        noise_R = shared[probes_R] + noise_R * np.sqrt(1 - DATA_VARIANCE)
+    num_pairs = num_records // (setting.pair_every + 1) if setting.pair_every else 0
+    firsts_N = np.arange(num_pairs, dtype=np.intp)
+    seconds_N = num_records - num_pairs + firsts_N
+    if num_pairs:
+        data_R = rng.normal(0, SPREAD * np.sqrt(DATA_VARIANCE), num_records)
+        data_R[seconds_N] = data_R[firsts_N]
+        noise_R = data_R + noise_R * np.sqrt(1 - DATA_VARIANCE)
     is_bad_R = is_bad_SP[np.arange(NUM_STAGES), replicas_RS].any(axis=1)
-    losses_R = np.where(is_bad_R, 1 + HARM, 1.0) * (MEAN + noise_R)
-    return Draw(losses_R, replicas_RS, probes_R, is_bad_SP.ravel())
+    losses_R = np.where(is_bad_R, 1 + setting.harm, 1.0) * (MEAN + noise_R)
+    return Draw(losses_R, replicas_RS, np.stack([firsts_N, seconds_N], axis=1), is_bad_SP.ravel())
 
 
 def by_mean(drawn: Draw) -> Estimate:
@@ -137,9 +149,11 @@ def by_explanation(drawn: Draw) -> Estimate:
     return _estimate(explained_effects(drawn.losses_R, _columns(drawn)))
 
 
-def by_probes(drawn: Draw) -> Estimate:
-    """Likewise with the probes' own levels taken out."""
-    return _estimate(explained_effects(drawn.losses_R, _columns(drawn), [drawn.probes_R]))
+def by_pairs(drawn: Draw) -> Estimate:
+    """Differences of two visits to the same data; of a peer's first and second visits those that look worse."""
+    first, second = map(_estimate, paired_effects(drawn.losses_R, _columns(drawn), drawn.pairs_N2))
+    harm_P = np.where(first.rank_P >= second.rank_P, first.harm_P, second.harm_P)
+    return Estimate(harm_P, np.maximum(first.rank_P, second.rank_P), first.flagged_P | second.flagged_P)
 
 
 def _columns(drawn: Draw) -> list[Ints]:
@@ -153,22 +167,23 @@ def _estimate(effects: list[PeerEffects]) -> Estimate:
     return Estimate(harm_P, certainty_P, np.array(low_P) > 0)
 
 
-ESTIMATORS: dict[str, tuple[Callable[[Draw], Estimate], bool]] = {
-    "mean": (by_mean, False),
-    "contrast": (by_contrast, False),
-    "explained": (by_explanation, False),
-    "probes": (by_probes, True),
+# Each with first visits for every second one.
+ESTIMATORS: dict[str, tuple[Callable[[Draw], Estimate], int]] = {
+    "mean": (by_mean, 0),
+    "contrast": (by_contrast, 0),
+    "explained": (by_explanation, 0),
+    "pairs": (by_pairs, 1),
 }
 
 
 def measure(name: str, setting: Setting, num_draws: int) -> Row:
     """Draw and judge."""
-    estimator, paired = ESTIMATORS[name]
+    estimator, pair_every = ESTIMATORS[name]
     num_bad, num_records = setting.num_bad, setting.num_records
     rng = np.random.default_rng([num_bad, num_records])
     found = []
     for _ in range(num_draws):
-        drawn = draw(rng, replace(setting, paired=paired))
+        drawn = draw(rng, replace(setting, pair_every=pair_every))
         estimate = estimator(drawn)
         bad_P = drawn.is_bad_P
         worst = np.argsort(-estimate.rank_P)[:num_bad]
@@ -217,8 +232,28 @@ def beside_a_liar(num_tails: int, num_records: int, num_draws: int) -> dict[str,
     return accused
 
 
+def small_harm(pair_every: int, num_records: int, num_draws: int) -> dict[str, float]:
+    """Return how many of five bad and of the honest peers are flagged, and by which losses.
+
+    All numbers of pairs a run may have; "either" is how a run scores (`attribution.attribute`).
+    """
+    rng = np.random.default_rng([pair_every, num_records])
+    setting = Setting(NUM_STAGES, num_records, pair_every, harm=SMALL_HARM)
+    shares = {"all records": 0.0, "pairs": 0.0, "either": 0.0, "accused": 0.0}
+    for _ in range(num_draws):
+        drawn = draw(rng, setting)
+        by_all_P, by_pairs_P = by_explanation(drawn).flagged_P, by_pairs(drawn).flagged_P
+        for name, flagged_P in (("all records", by_all_P), ("pairs", by_pairs_P), ("either", by_all_P | by_pairs_P)):
+            shares[name] += float(flagged_P[drawn.is_bad_P].mean()) / num_draws
+        shares["accused"] += float((by_all_P | by_pairs_P)[~drawn.is_bad_P].mean()) / num_draws
+    return shares
+
+
 def time_a_million() -> dict[str, float]:
-    """Time the fit of 10^6 records over 1,000 peers in 5 stages, with 16 stretches, and ten stages for comparison."""
+    """Time the fits of 10^6 records over 1,000 peers in 5 or 10 stages, with 16 stretches, and of its pairs.
+
+    One record in 17 is a second visit.
+    """
     took = {}
     for num_stages in (5, 10):
         rng = np.random.default_rng(0)
@@ -228,6 +263,11 @@ def time_a_million() -> dict[str, float]:
         start = time.process_time()
         explained_effects(losses_R, replicas, [stretch_R])
         took[f"{num_stages} stages"] = time.process_time() - start
+        firsts_N = np.arange(losses_R.size // 17, dtype=np.intp)
+        pairs_N2 = np.stack([firsts_N, losses_R.size // 2 + firsts_N], axis=1)
+        start = time.process_time()
+        paired_effects(losses_R, replicas, pairs_N2, [stretch_R[firsts_N]])
+        took[f"{num_stages} stages, pairs"] = time.process_time() - start
     return took
 
 
@@ -287,6 +327,14 @@ def main() -> None:
             lies.append({"tails": num_tails, "records": num_records, **accused})
             shown = "".join(f"  {name} {share:.4f}" for name, share in accused.items())
             print(f"{num_tails} tails, {num_records:>4} records{shown}", flush=True)
+    print(f"\nfive bad peers that raise losses by {SMALL_HARM:.0%}: flagged by all records, by pairs, by either")
+    small = []
+    for pair_every in (1, 4, 16):
+        for num_records in (250, 1000, 4000):
+            shares = small_harm(pair_every, num_records, max(1, options.draws // 10))
+            small.append({"pair_every": pair_every, "records": num_records, **shares})
+            shown = "".join(f"  {name} {share:.4f}" for name, share in shares.items())
+            print(f"1 second visit for {pair_every:>2}, {num_records:>4} records{shown}", flush=True)
     took = time_a_million()
     for stages, cpu_s in took.items():
         print(f"10^6 records, 1,000 peers, {stages}: {cpu_s:.2f} CPU-s")
@@ -294,7 +342,10 @@ def main() -> None:
     print(f"picture: {options.picture}")
     if options.json:
         options.json.write_text(
-            json.dumps({"rows": [asdict(row) for row in rows], "liars": lies, "cpu_s": took}, indent=2) + "\n"
+            json.dumps(
+                {"rows": [asdict(row) for row in rows], "liars": lies, "small harm": small, "cpu_s": took}, indent=2
+            )
+            + "\n"
         )
 
 

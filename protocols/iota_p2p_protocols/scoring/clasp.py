@@ -1,9 +1,9 @@
 """CLASP: what each peer does to the loss of the pathways through it (IOTA, 2507.17766, section on attribution).
 
-Three estimators over records (pathway, loss). `mean_losses` is the paper's: the mean over all pathways through a peer.
-`peer_effects` fits loss = level + one effect per factor, where a factor is a stage's peer, a stretch of the epoch
-(which takes out that losses fall), or, for paired probes, the probe (which takes out what the data itself does); a
-peer's *contrast* is its effect against the other replicas of its stage.
+Two of three estimators over records (pathway, loss). `mean_losses` is the paper's: the mean over all pathways through a
+peer. `peer_effects` fits loss = level + one effect per factor, where a factor is a stage's peer or a stretch of the
+epoch (which takes out that losses fall); a peer's *contrast* is its effect against the other replicas of its stage.
+The third, `paired_probes`, fits the same to differences of losses of the same data.
 
 `explained_effects` goes on from there: a peer whose harm is certain is taken out together with all pathways through it,
 and the rest is fitted again. Harm hides harm: with five bad peers of 25 two thirds of all pathways are bad, and what
@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 Levels = npt.NDArray[np.intp]
 
 # Records that pull a peer's effect towards none: one, so that a peer with a single record is not believed outright.
-# What is only to be taken out, stretches and probes, is not held back: what it left would be noise on the peers.
+# What is only to be taken out, such as stretches, is not held back: what it left would be noise on the peers.
 RIDGE = 1.0
 # Backfitting halves what is left at every round even where two factors are nearly the same; 64 rounds reach 1e-19.
 MAX_ROUNDS = 64
@@ -115,7 +115,7 @@ def peer_effects(losses_R: Floats, stages: Sequence[Levels], others: Sequence[Le
     Args:
         losses_R: finite losses.
         stages: for each stage the number of the peer that did it, R each, counted from 0 within the stage.
-        others: further factors to take out, likewise: the stretch of the epoch, the probe.
+        others: further factors to take out, likewise: the stretch of the epoch.
     """
     if not np.isfinite(losses_R).all():
         raise LocalProtocolError("expected finite losses, got others")
@@ -128,7 +128,8 @@ def peer_effects(losses_R: Floats, stages: Sequence[Levels], others: Sequence[Le
     freedom = losses_R.size - 1 - sum(count_P.size - 1 for count_P in counts)
     # bincount adds in the order of the records; numpy's own sum may add in another on another processor.
     squares = _sum(np.multiply(rest_R, rest_R))
-    deviation = sqrt(squares / freedom) if freedom >= LEAST_FREEDOM else inf
+    # The factors overlap by chance, so each effect is known the less the more of the records they all use up.
+    deviation = sqrt(squares / freedom * losses_R.size / freedom) if freedom >= LEAST_FREEDOM else inf
     return [_contrasts(effects[index], counts[index], deviation) for index in range(len(stages))]
 
 

@@ -1,0 +1,77 @@
+"""Paired probes: CLASP's third estimator, from losses of the same data along two drawn pathways.
+
+Every source sends a few of its microbatches a second time, drawn by a secret of its own (`microbatch.SECOND_VISIT`).
+The loss of the first visit less that of the second is free of what the data itself does to losses, which is nearly all
+of their spread. These differences are fitted as `clasp` fits losses: level (that a second visit finds the data learnt
+already, and the weights further on) + one effect per peer of the first visit + one per peer of the second + one per
+stretch of the epoch. First visits are judged with what the second ones' peers do taken out, and the other way round.
+
+Why apart? Of a first visit no worker can know that it will be one of two: it is a microbatch like any other. Of a
+second one it can. Whoever behaves well on second visits alone is seen in full by the first ones, which a common effect
+of both would halve; whoever does harm on second visits alone, to make those of the first look good, by the second.
+
+Sees no more than `clasp` of a stage whose replicas all do the same harm, and assumes honest tails like it. A source
+can leave second visits out, or choose them by how the first ones went; all it wins is what is left of the spread
+(docs/decisions/0306).
+
+Shapes: R records, N pairs, P levels of a factor. Losses in nats.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from iota_p2p_protocols.microbatch import MicrobatchId
+from iota_p2p_protocols.scoring.clasp import Floats, Levels, PeerEffects, explained_effects
+
+Pairs = npt.NDArray[np.intp]
+
+
+def find_pairs(microbatches: Sequence[MicrobatchId], pair_every: int) -> Pairs:
+    """Return which microbatches are two visits to the same data, N x 2 positions, first visits first.
+
+    A source may visit one microbatch of every `pair_every` counters again. Whose records show more has none: nobody
+    may have a say in harm that is larger than its share of the work.
+
+    Args:
+        microbatches: of one epoch, each once; pairs come in the order of their second visits in it.
+        pair_every: of the run; 0 has no pairs.
+    """
+    firsts = {(one.source, one.counter): position for position, one in enumerate(microbatches) if not one.is_second}
+    seconds: dict[str, list[int]] = defaultdict(list)
+    for position, one in enumerate(microbatches):
+        if one.is_second and pair_every:
+            seconds[one.source].append(position)
+    allowed = {
+        source
+        for source, positions in seconds.items()
+        if len({microbatches[position].data_counter // pair_every for position in positions}) == len(positions)
+    }
+    found = [
+        (firsts[one.source, one.data_counter], position)
+        for position, one in enumerate(microbatches)
+        if one.is_second and one.source in allowed and (one.source, one.data_counter) in firsts
+    ]
+    return np.array(found, dtype=np.intp).reshape(-1, 2)
+
+
+def paired_effects(
+    losses_R: Floats, stages: Sequence[Levels], pairs_N2: Pairs, others: Sequence[Levels] = ()
+) -> tuple[list[PeerEffects], list[PeerEffects]]:
+    """Return the effects of each stage's peers on first visits, and on second ones.
+
+    Args:
+        losses_R: finite losses.
+        stages: for each stage the number of the peer that did it, R each, counted from 0 within the stage.
+        pairs_N2: positions of first and second visits among the records.
+        others: further factors of pairs to take out, N each: the stretch of the epoch.
+    """
+    first_N, second_N = pairs_N2.T
+    differences_N = np.subtract(losses_R[first_N], losses_R[second_N])
+    by_first, by_second = ([levels_R[visit_N] for levels_R in stages] for visit_N in (first_N, second_N))
+    return (
+        explained_effects(differences_N, by_first, [*by_second, *others]),
+        explained_effects(np.negative(differences_N), by_second, [*by_first, *others]),
+    )

@@ -1,0 +1,120 @@
+"""Paired probes: harm that the data's own spread hides shows in losses of the same data, whoever knows of it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iota_p2p_crypto.identity import Identity, PeerId
+from iota_p2p_protocols.microbatch import SECOND_VISIT, MicrobatchId
+from iota_p2p_protocols.scoring.clasp import WIDTH, Floats, Levels, PeerEffects, explained_effects
+from iota_p2p_protocols.scoring.paired_probes import Pairs, find_pairs, paired_effects
+
+NUM_STAGES, NUM_REPLICAS = 3, 4
+MEAN, DATA_SPREAD, SPREAD = 4.5, 0.2, 0.03
+LEARNT = 0.05  # by the first visit, so that the second finds a lower loss
+ALICE, BOB = (Identity.from_seed(bytes([number]) * 32).peer_id for number in (1, 2))
+
+
+def visited(seed: int, num_records: int, pair_every: int) -> tuple[Floats, list[Levels], Pairs]:
+    """Return losses without harm, each stage's replicas, and the pairs: second visits stand at the end."""
+    rng = np.random.default_rng(seed)
+    num_pairs = num_records // (pair_every + 1)
+    firsts_N = np.arange(num_pairs, dtype=np.intp)
+    seconds_N = firsts_N + num_records - num_pairs
+    data_R = rng.normal(MEAN, DATA_SPREAD, num_records)
+    data_R[seconds_N] = data_R[firsts_N] - LEARNT
+    stages = [rng.integers(0, NUM_REPLICAS, num_records).astype(np.intp) for _ in range(NUM_STAGES)]
+    return data_R + rng.normal(0, SPREAD, num_records), stages, np.stack([firsts_N, seconds_N], axis=1)
+
+
+def accused(fits: list[PeerEffects]) -> set[tuple[int, int]]:
+    """Return who is certain to do harm, by stage and replica."""
+    return {
+        (stage, replica)
+        for stage, fit in enumerate(fits)
+        for replica in range(fit.counts_P.size)
+        if fit.interval(replica)[0] > 0
+    }
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(0, NUM_STAGES - 1), st.integers(0, NUM_REPLICAS - 1))
+def test_pairs__recover_what_was_put_in(seed: int, stage: int, bad: int) -> None:
+    """Of two replicas of a stage that do harm, one on first visits and one on second; nobody else is accused."""
+    harms, worse = (0.08, 0.05), (bad, (bad + 1) % NUM_REPLICAS)
+    losses_R, stages, pairs_N2 = visited(seed, 1200, 1)
+    for positions_N, harm, level in zip(pairs_N2.T, harms, worse, strict=True):
+        losses_R[positions_N] += np.where(stages[stage][positions_N] == level, harm, 0)
+    for fits, harm, level in zip(paired_effects(losses_R, stages, pairs_N2), harms, worse, strict=True):
+        low, high = fits[stage].interval(level)
+        assert low < harm < high
+        assert high - low < harm
+        assert accused(fits) == {(stage, level)}
+
+
+def test_pairs__show_harm_that_the_data_hides_at_equal_records() -> None:
+    """One per cent, 400 records: a third of the interval, and the harm is certain."""
+    losses_R, stages, pairs_N2 = visited(3, 400, 1)
+    losses_R *= np.where(stages[1] == 2, 1.01, 1.0)
+    alone, (first, second) = explained_effects(losses_R, stages), paired_effects(losses_R, stages, pairs_N2)
+    assert not accused(alone)
+    assert accused(first) | accused(second) == {(1, 2)}
+    assert (first[1].errors_P < 0.5 * alone[1].errors_P).all()
+
+
+@pytest.mark.parametrize("visit", [0, 1])
+def test_pairs__show_who_does_harm_on_one_visit_alone(visit: int) -> None:
+    """A worker can know a second visit; the first ones show in full what it does there, and the other way round."""
+    losses_R, stages, pairs_N2 = visited(5, 1000, 1)
+    harmed_N = pairs_N2[:, visit]
+    losses_R[harmed_N[stages[0][harmed_N] == 1]] += 0.06
+    fits = paired_effects(losses_R, stages, pairs_N2)
+    assert accused(fits[visit]) == {(0, 1)}
+    assert not accused(fits[1 - visit])
+    assert fits[visit][0].contrasts_P[1] == pytest.approx(0.06, abs=WIDTH * fits[visit][0].errors_P[1])
+
+
+def test_pairs__say_nothing_where_there_are_few() -> None:
+    losses_R, stages, pairs_N2 = visited(0, 400, 16)
+    for fits in paired_effects(losses_R, stages, pairs_N2):
+        assert all(np.isinf(fit.errors_P).all() for fit in fits)
+    nothing = paired_effects(losses_R, stages, np.zeros((0, 2), dtype=np.intp))
+    assert all(fit.counts_P.size == 0 for fits in nothing for fit in fits)
+
+
+@pytest.mark.slow
+def test_pairs__accuse_nobody_in_a_thousand_honest_epochs() -> None:
+    """Of all sizes and shares of pairs, and with losses that fall."""
+    for seed in range(1000):
+        num_records, pair_every = 100 + 17 * (seed % 50), (1, 2, 4, 8)[seed % 4]
+        losses_R, stages, pairs_N2 = visited(seed, num_records, pair_every)
+        fits = paired_effects(losses_R - np.arange(num_records) / 1000, stages, pairs_N2)
+        assert not accused(fits[0]), seed
+        assert not accused(fits[1]), seed
+
+
+def ids(source: PeerId, *counters: int) -> list[MicrobatchId]:
+    return [MicrobatchId(epoch=0, source=source, counter=counter) for counter in counters]
+
+
+def test_find_pairs__of_the_same_data_by_the_same_source() -> None:
+    shown = [*ids(ALICE, 0, 1, SECOND_VISIT + 1, SECOND_VISIT + 9, 9), *ids(BOB, 2, SECOND_VISIT)]
+    assert find_pairs(shown, 8).tolist() == [[1, 2], [4, 3]]
+    assert find_pairs(shown, 0).tolist() == []
+    assert find_pairs([], 8).shape == (0, 2)
+
+
+def test_find_pairs__none_of_a_source_that_has_more_than_its_share() -> None:
+    """Two second visits in one stretch of eight counters, even if only one of them makes a pair."""
+    honest = ids(BOB, 3, SECOND_VISIT + 3)
+    greedy = ids(ALICE, 1, 9, SECOND_VISIT + 1, SECOND_VISIT + 9, SECOND_VISIT + 7)
+    assert find_pairs([*greedy, *honest], 8).tolist() == [[5, 6]]
+
+
+def test_second_visit__has_an_id_of_its_own_and_the_data_of_the_first() -> None:
+    (first,) = ids(ALICE, 5)
+    second = first.second_visit()
+    assert (first.is_second, second.is_second) == (False, True)
+    assert (first.data_counter, second.data_counter) == (5, 5)
+    assert second.digest(bytes(32)) != first.digest(bytes(32))
