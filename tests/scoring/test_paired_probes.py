@@ -33,7 +33,7 @@ def accused(fits: list[PeerEffects]) -> set[tuple[int, int]]:
     return {
         (stage, replica)
         for stage, fit in enumerate(fits)
-        for replica in range(fit.counts_P.size)
+        for replica in range(NUM_REPLICAS)
         if fit.interval(replica)[0] > 0
     }
 
@@ -79,8 +79,8 @@ def test_pairs__say_nothing_where_there_are_few() -> None:
     losses_R, stages, pairs_N2 = visited(0, 400, 16)
     for fits in paired_effects(losses_R, stages, pairs_N2):
         assert all(np.isinf(fit.errors_P).all() for fit in fits)
-    nothing = paired_effects(losses_R, stages, np.zeros((0, 2), dtype=np.intp))
-    assert all(fit.counts_P.size == 0 for fits in nothing for fit in fits)
+    for fits in paired_effects(losses_R, stages, np.zeros((0, 2), dtype=np.intp)):
+        assert all(fit.interval(replica) == (-np.inf, np.inf) for fit in fits for replica in range(NUM_REPLICAS))
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def find_pairs(microbatches: Sequence[MicrobatchId], pair_every: int) -> Pairs:
 def paired_effects(
     losses_R: Floats, stages: Sequence[Levels], pairs_N2: Pairs, others: Sequence[Levels] = ()
 ) -> tuple[list[PeerEffects], list[PeerEffects]]:
-    """Return the effects of each stage's peers on first visits, and on second ones.
+    """Return the effects of each stage's peers, P, on first visits, and on second ones.
 
     Args:
         losses_R: finite losses.
@@ -71,7 +71,18 @@ def paired_effects(
     first_N, second_N = pairs_N2.T
     differences_N = np.subtract(losses_R[first_N], losses_R[second_N])
     by_first, by_second = ([levels_R[visit_N] for levels_R in stages] for visit_N in (first_N, second_N))
-    return (
-        explained_effects(differences_N, by_first, [*by_second, *others]),
-        explained_effects(np.negative(differences_N), by_second, [*by_first, *others]),
+    first = explained_effects(differences_N, by_first, [*by_second, *others])
+    second = explained_effects(np.negative(differences_N), by_second, [*by_first, *others])
+    sizes = [int(levels_R.max(initial=-1)) + 1 for levels_R in stages]
+    return [*map(_widened, first, sizes)], [*map(_widened, second, sizes)]
+
+
+def _widened(effects: PeerEffects, size: int) -> PeerEffects:
+    """Return effects with room for the stage's last peers, should they be in no pair."""
+    missing = size - effects.counts_P.size
+    return PeerEffects(
+        np.concatenate([effects.counts_P, np.zeros(missing, dtype=np.int64)]),
+        np.concatenate([effects.effects_P, np.zeros(missing)]),
+        np.concatenate([effects.contrasts_P, np.zeros(missing)]),
+        np.concatenate([effects.errors_P, np.full(missing, np.inf)]),
     )
