@@ -54,8 +54,9 @@ class Pathway:
             if stage == self.middle:
                 next_work = work
         self.record = seal_loss_record(work, Loss(4_000_000, 1024, 0), run_id=RUN_ID, signer=self.peers[-1])
-        came = open_loss_record(self.record).digest if self.middle + 2 == num_stages else bytes(32)
-        answer = build_response(next_work, came, self.payload, self.record, self.peers[self.middle + 1])
+        record = open_loss_record(self.record)
+        came = record.digest if self.middle + 2 == num_stages else bytes(32)
+        answer = build_response(next_work, came, self.payload, record, self.peers[self.middle + 1])
         self.response = canonical.encode(answer.to_fields())
 
     def hop(self) -> None:
@@ -67,7 +68,7 @@ class Pathway:
         canonical.encode(sent.header.to_fields())
         response = ActivationResponse.from_fields(canonical.decode(self.response))
         answered = receive_response(response, self.payload, callee.peer_id, sent=sent, terms=self.terms)
-        answer = build_response(work, answered.receipt.payload.out_digest, self.payload, response.loss_record, me)
+        answer = build_response(work, answered.receipt.payload.out_digest, self.payload, answered.record, me)
         canonical.encode(answer.to_fields())
 
     def audit(self) -> None:

@@ -125,6 +125,7 @@ class Pathway:
         self._patience[stage].record(trio.current_time() - start_s)
         self.share.waiting_for = ""
         self.share.payloads.add(self.share.epoch, gradient)
+        self.share.returns.add(sent.header.microbatch.epoch, stage, answered)
         return gradient, answered.record
 
     async def _reach(self, callee: PeerId, request: ActivationRequest, payload: bytes) -> Response | None:
@@ -175,6 +176,6 @@ class Pathway:
         header = ActivationResponse.from_fields(response.header)
         if header.refusal:
             refusal = open_refusal(header.refusal)
-            check_refusal(refusal, callee, sent.chain[-1].payload.microbatch, sent.header.stage)
+            check_refusal(refusal, callee, sent.chain[-1].payload.subject, sent.header.stage)
             raise DeclinedError(refusal.payload.reason)
         return receive_response(header, gradient, callee, sent=sent, terms=self.share.terms)

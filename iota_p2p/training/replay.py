@@ -53,8 +53,8 @@ class Replaying:
         some = self._entries[self.segment.first : self.segment.end]
         self._goes_back = frozenset(one.forward for one in some if isinstance(one, Backward))
 
-    def redo(self, position: int) -> Held | None:
-        """Do the next entry of the segment again; return what a forward came to.
+    def redo(self, position: int) -> Held | bytes | None:
+        """Do the next entry of the segment again; return what a forward came to, or the gradient of a backward.
 
         Raises:
             PeerUnavailableError: if a payload is not there.
@@ -66,11 +66,10 @@ class Replaying:
         if isinstance(entry, Backward):
             gradient = None if self.compute.stage.is_last else self._found(entry.in_digest)
             held = self._held.pop(entry.forward, None)
-            self.compute.backward(held or self._went_forward(entry.forward), gradient)
             self._num_summed += 1
-        else:
-            self.compute.step(self._num_summed)
-            self._num_summed = 0
+            return self.compute.backward(held or self._went_forward(entry.forward), gradient)
+        self.compute.step(self._num_summed)
+        self._num_summed = 0
         return None
 
     def _go_forward(self, entry: Forward, position: int) -> Held:

@@ -92,6 +92,7 @@ class Trainer:
         self.share.epoch = epoch
         self.share.routes.start_epoch()
         self.share.payloads.forget_before(epoch - 1)
+        self.share.returns.forget_before(epoch - 1)
         if self.merger is not None:
             self.merger.turn()
             return

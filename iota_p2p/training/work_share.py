@@ -9,6 +9,7 @@ from iota_p2p.run.spec import RunSpec
 from iota_p2p.training.held_stage import HeldStage
 from iota_p2p.training.lane import Lane
 from iota_p2p.training.payload_store import PayloadStore
+from iota_p2p.training.return_store import ReturnStore
 from iota_p2p.training.routes import Routes
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import Identity
@@ -54,6 +55,7 @@ class WorkShare:
         lane: our device.
         routes: who else holds what.
         payloads: what we sent and received lately.
+        returns: what others signed lately of the gradients that they sent back to us.
         stages: the stages we hold, by index.
         epoch: the epoch we are in.
         draining: True once we take no new microbatches.
@@ -72,6 +74,7 @@ class WorkShare:
     lane: Lane
     routes: Routes
     payloads: PayloadStore
+    returns: ReturnStore = field(default_factory=ReturnStore)
     stages: dict[int, HeldStage] = field(default_factory=dict)
     epoch: int = 0
     draining: bool = False

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from iota_p2p.model.compute import NUM_STEPS, Held, StageCompute
@@ -14,6 +13,8 @@ from iota_p2p.training.lane import Priority
 from iota_p2p.training.replay import Replaying
 from iota_p2p.training.stage_state import StageState, StateBounds, check_state
 from iota_p2p.training.work_share import WorkShare
+from iota_p2p.validation.gradient_replay import GradientReplay
+from iota_p2p.validation.likeness import likeness, likeness_of_payloads
 from iota_p2p.validation.replay_exchange import ReplaySource
 from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.envelope import Verified
@@ -26,13 +27,12 @@ from iota_p2p_protocols.scoring.replay_verdict import (
     Replayed,
     Verdict,
     judge,
+    judged_backwards,
     judged_forwards,
 )
 from iota_p2p_protocols.scoring.segments import Segment, stashed_versions
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 from iota_p2p_protocols.work_log import Backward, Forward, WorkLog
-
-Floats = npt.NDArray[np.float64]
 
 # Of a busy lane's turns one in four goes to the background (`lane`); with so many entries in each, a replay takes no
 # longer than the work it repeats, and whoever waits behind one does for two microbatches.
@@ -40,16 +40,6 @@ ENTRIES_PER_TURN = 4
 
 # Thirty thousand years of one a second; far from where adding to it overflows.
 MAX_STEPS = 2**40
-
-
-def likeness(one: Floats, other: Floats) -> Likeness:
-    """Compare two vectors; nothing is like nothing."""
-    norms = sorted((float(np.linalg.norm(one)), float(np.linalg.norm(other))))
-    if norms[1] == 0:
-        return Likeness(1.0, 1.0)
-    if norms[0] == 0:
-        return Likeness(0.0, 0.0)
-    return Likeness(norms[0] / norms[1], float(np.dot(one, other)) / (norms[0] * norms[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +59,7 @@ class Shown:
     owed: list[Owed]
 
 
-def _redo(replaying: Replaying, positions: Iterable[int]) -> list[Held | None]:
+def _redo(replaying: Replaying, positions: Iterable[int]) -> list[Held | bytes | None]:
     return [replaying.redo(position) for position in positions]
 
 
@@ -97,27 +87,34 @@ class SegmentReplay:
 
     async def run(self) -> Verdict:
         """Fetch, redo, compare, judge."""
-        judged = judged_forwards(self.shown.log, self.segment, self.shown.owed)
+        log, owed = self.shown.log, self.shown.owed
+        judged = judged_forwards(log, self.segment, owed)
+        backwards = judged_backwards(log, self.segment, owed)
+        gradients = GradientReplay(self.share, self.source, log, self.segment, backwards)
+        await gradients.ask()
         positions = self._positions(judged)
         start = await self._checkpoint(self.segment.index)
         stash = await self._stash()
         payloads = await self.source.payloads(self._needed(positions), self._payload_bytes)
         compute = await self.share.lane.run(Priority.BACKGROUND, partial(self._compute, start))
         weights = {version: compute.weights_in(one) for version, one in stash.items()}
-        replaying = Replaying(compute, self.shown.log, self.segment, self.share.data, payloads.get, weights)
+        replaying = Replaying(compute, log, self.segment, self.share.data, payloads.get, weights)
         for first in range(0, len(positions), ENTRIES_PER_TURN):
             if not self.is_wanted():
                 return Verdict("not-drawn")
             some = positions[first : first + ENTRIES_PER_TURN]
             redo = partial(_redo, replaying, some)
-            for position, held in zip(some, await self.share.lane.run(Priority.BACKGROUND, redo), strict=True):
-                if held is not None and position in judged:
-                    self._note(judged[position], held)
+            for position, came in zip(some, await self.share.lane.run(Priority.BACKGROUND, redo), strict=True):
+                if isinstance(came, bytes):
+                    gradients.note(position, came)
+                elif came is not None and position in judged:
+                    self._note(judged[position], came)
         await self._compare_outputs(compute)
+        await gradients.compare(compute)
         end = await self.share.lane.run(Priority.BACKGROUND, compute.checkpoint)
         said = self.shown.work.payload.checkpoints[self.segment.index + 1]
         alike = None if digest(end) == said else await self._compare_ends(start, end)
-        return judge(said, Replayed(self._redone, digest(end), alike))
+        return judge(said, Replayed(self._redone, digest(end), alike, gradients.returned))
 
     @property
     def _payload_bytes(self) -> int:
@@ -201,11 +198,7 @@ class SegmentReplay:
     def _compare(self, compute: StageCompute, owed: Owed, ours: bytes, theirs: bytes) -> Likeness:
         boundary = compute.stage.boundary
         tokens_BT = torch.from_numpy(self.share.data.training_window(owed.microbatch))[:, :-1]
-        decoded = [
-            boundary.forward_code.decode(payload, boundary.message_shape(tokens_BT)).double().numpy().ravel()
-            for payload in (ours, theirs)
-        ]
-        return likeness(*decoded)
+        return likeness_of_payloads(boundary.forward_code, boundary.message_shape(tokens_BT), ours, theirs)
 
     async def _compare_ends(self, start: bytes, end: bytes) -> Likeness:
         """Compare the update of the weights that came out with the one that the peer's own next checkpoint has."""

@@ -126,7 +126,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     await exchange.serve()
     await heads.serve()
     await serve_proofs(peer.network.streams, docket.proof_of)
-    await serve_replay(peer.network.streams, worked, share.payloads)
+    await serve_replay(peer.network.streams, worked, share.payloads, share.returns)
     async with trio.open_nursery() as nursery:
         for task in (
             bulletin.run,

@@ -1,4 +1,4 @@
-"""Activation: one microbatch between two stages, on `/iota-p2p/activation/1` (spec: protocols/spec/activation.md).
+"""Activation: one microbatch between two stages, on `/iota-p2p/activation/2` (spec: protocols/spec/activation.md).
 
 The caller speaks first: a header with the microbatch's id and the receipts of all stages so far, and the encoded
 activation as payload. The stream stays open until the callee answers with its backward receipt, the last stage's
@@ -161,7 +161,7 @@ class SeenReceipts:
 
 
 def _key(last: Verified[Receipt]) -> tuple[bytes, int, PeerId]:
-    return last.payload.microbatch, last.payload.stage, last.signer
+    return last.payload.subject, last.payload.stage, last.signer
 
 
 def _name(chain: Sequence[Verified[Receipt]]) -> Digest:
@@ -188,9 +188,7 @@ def receive_request(
     microbatch = request.microbatch.digest(terms.run_id)
     last = open_receipt(request.chain[-1])
     in_digest = digest(payload)
-    check_receipt(
-        last, caller, microbatch=microbatch, stage=request.stage - 1, direction="forward", out_digest=in_digest
-    )
+    check_receipt(last, caller, subject=microbatch, stage=request.stage - 1, direction="forward", out_digest=in_digest)
     # [chain-*] each stage before worked on what the one before it sent
     chain = open_chain(request.chain, microbatch, (last,))
     # [activation-source] the microbatch's source did stage 0
@@ -206,7 +204,7 @@ def receive_request(
 def build_request(work: StageInput, payload: bytes, signer: Identity) -> Sent:
     """Sign what our stage did and return what goes to the next stage with the payload."""
     receipt = Receipt(
-        microbatch=work.digest,
+        subject=work.digest,
         stage=work.stage,
         direction="forward",
         in_digest=work.in_digest,
@@ -218,7 +216,7 @@ def build_request(work: StageInput, payload: bytes, signer: Identity) -> Sent:
 
 
 def build_response(
-    work: StageInput, in_digest: bytes, gradient: bytes, loss_record: bytes, signer: Identity
+    work: StageInput, in_digest: bytes, gradient: bytes, record: Verified[LossRecord], signer: Identity
 ) -> ActivationResponse:
     """Sign what our stage did on the way back and return the header that goes to the caller with the gradient.
 
@@ -226,13 +224,13 @@ def build_response(
     comes, gives the digest of its loss record.
     """
     receipt = Receipt(
-        microbatch=work.digest,
+        subject=record.digest,
         stage=work.stage,
         direction="backward",
         in_digest=in_digest,
         out_digest=digest(gradient),
     )
-    return ActivationResponse(receipt=seal_receipt(receipt, signer), loss_record=loss_record)
+    return ActivationResponse(receipt=seal_receipt(receipt, signer), loss_record=record.envelope_bytes)
 
 
 def receive_response(
@@ -259,16 +257,15 @@ def receive_response(
     # [gradient-bytes] the payload is exactly as long as the run's boundary makes it
     _check_length("gradient-bytes", gradient, terms.gradient_bytes)
     # [receipt-*] the callee itself did the stage we asked for, and this is what it sent
-    receipt = open_receipt(response.receipt)
+    receipt, record = open_receipt(response.receipt), open_loss_record(response.loss_record)
     check_receipt(
         receipt,
         callee,
-        microbatch=sent.chain[-1].payload.microbatch,
+        subject=record.digest,
         stage=request.stage,
         direction="backward",
         out_digest=digest(gradient),
     )
-    record = open_loss_record(response.loss_record)
     # [response-chain] the record is of our microbatch, and what we sent is in it, byte for byte
     if (record.payload.microbatch, record.payload.chain[: request.stage]) != (request.microbatch, request.chain):
         raise InvalidProofError("response-chain", "expected a loss record that continues our chain, got another")

@@ -85,9 +85,9 @@ def signers_of(chain: Chain) -> tuple[PeerId, ...]:
 
 def _check_link(receipt: Receipt, microbatch: bytes, stage: int, link: bytes) -> None:
     # [chain-microbatch] it is about this microbatch, and with it this run and epoch
-    if receipt.microbatch != microbatch:
+    if receipt.subject != microbatch:
         raise InvalidProofError(
-            "chain-microbatch", f"expected {microbatch.hex()[:16]}, got {receipt.microbatch.hex()[:16]}"
+            "chain-microbatch", f"expected {microbatch.hex()[:16]}, got {receipt.subject.hex()[:16]}"
         )
     # [chain-direction] it is a forward receipt
     if receipt.direction != "forward":

@@ -70,7 +70,7 @@ DIAL_BACK = ProtocolSpec(id="/iota-p2p/dial-back/1", max_header_bytes=4 * _KIB)
 # loss record with as many; the payload bound is one microbatch of 8 x 2048 tokens, 2048 wide, uncompressed in bf16
 # (each run's own exact length is checked besides). A stage does the work twice when asked twice: not idempotent.
 ACTIVATION = ProtocolSpec(
-    id="/iota-p2p/activation/1", max_header_bytes=32 * _KIB, max_payload_bytes=64 * 1024 * _KIB, idempotent=False
+    id="/iota-p2p/activation/2", max_header_bytes=32 * _KIB, max_payload_bytes=64 * 1024 * _KIB, idempotent=False
 )
 
 # A forward pass for the held-out loss or for text; the header may hold a prompt, the answer one row of logits.
@@ -94,7 +94,7 @@ EVIDENCE = ProtocolSpec(id="/iota-p2p/evidence/1", max_header_bytes=1 * _KIB, ma
 
 # What a work commitment rests on: the log, a checkpoint or a stash in pieces of 8 MiB, or payloads by digest, each at
 # most as long as an activation.
-REPLAY = ProtocolSpec(id="/iota-p2p/replay/2", max_header_bytes=16 * _KIB, max_payload_bytes=64 * 1024 * _KIB + 4)
+REPLAY = ProtocolSpec(id="/iota-p2p/replay/3", max_header_bytes=16 * _KIB, max_payload_bytes=64 * 1024 * _KIB + 4)
 
 # What registrations and accusations have you that I lack: the digests of 4,096, and a thousand envelopes.
 BULLETIN = ProtocolSpec(id="/iota-p2p/bulletin/1", max_header_bytes=160 * _KIB, max_payload_bytes=1024 * _KIB)

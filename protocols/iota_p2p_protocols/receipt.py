@@ -24,7 +24,8 @@ class Receipt(Message):
     """What one stage did to one microbatch, in one direction.
 
     Attributes:
-        microbatch: digest of the microbatch's id.
+        subject: what it is about. Forward: digest of the microbatch's id. Backward: digest of the loss record that came
+            of it, which no other attempt at the microbatch has.
         stage: the stage that did it.
         direction: forward turns activations into activations, backward gradients into gradients.
         in_digest: digest of the payload it worked on. Stage 0 forward: the microbatch's digest. Last stage backward:
@@ -34,7 +35,7 @@ class Receipt(Message):
 
     domain: ClassVar[Domain] = RECEIPT
 
-    microbatch: DigestField
+    subject: DigestField
     stage: Stage
     direction: Direction
     in_digest: DigestField
@@ -73,7 +74,7 @@ def check_receipt(
     receipt: Verified[Receipt],
     signer: PeerId,
     *,
-    microbatch: bytes,
+    subject: bytes,
     stage: int,
     direction: Direction,
     out_digest: bytes,
@@ -82,23 +83,21 @@ def check_receipt(
 
     Raises:
         InvalidSignatureError: if another peer signed it.
-        InvalidProofError: if it is about another microbatch, stage, direction or payload.
+        InvalidProofError: if it is about another microbatch or loss record, stage, direction or payload.
     """
     payload = receipt.payload
     # [receipt-signer] the peer at the other end of the stream signed it
     if receipt.signer != signer:
         raise InvalidSignatureError("receipt-signer", f"expected a receipt by {signer}, got one by {receipt.signer}")
-    # [receipt-microbatch] it is about this microbatch, and with it this run and epoch
-    if payload.microbatch != microbatch:
-        raise InvalidProofError(
-            "receipt-microbatch", f"expected {microbatch.hex()[:16]}, got {payload.microbatch.hex()[:16]}"
-        )
     # [receipt-stage] it is of the stage that was to do the work
     if payload.stage != stage:
         raise InvalidProofError("receipt-stage", f"expected stage {stage}, got {payload.stage}")
     # [receipt-direction] it is of the direction the payload goes
     if payload.direction != direction:
         raise InvalidProofError("receipt-direction", f"expected {direction}, got {payload.direction}")
+    # [receipt-subject] it is about this microbatch or loss record, and with it this run and epoch
+    if payload.subject != subject:
+        raise InvalidProofError("receipt-subject", f"expected {subject.hex()[:16]}, got {payload.subject.hex()[:16]}")
     # [receipt-payload] it names the payload that came
     if payload.out_digest != out_digest:
         raise InvalidProofError(

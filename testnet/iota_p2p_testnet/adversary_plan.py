@@ -16,6 +16,7 @@ NAMES = (
     "lying-validator",
     "nan",
     "poisoned",
+    "poisoned-gradient",
     "random-output",
     "scaled",
     "silent-convener",

@@ -64,9 +64,9 @@ def testnet(
     --adversary lets the last peers cheat when replicas merge: bad-reducer, colluding-reducers (wrong results),
     poisoned, scaled, nan (bad contributions), silent-convener, equivocating-convener, two-results, wrong-chunks (of
     blocks, results and states). See also --stages: there must be several replicas of a stage. Or in their work: lazy
-    (never goes backward), random-output, stale (old weights), lying-tail (understates losses), copying (passes on what
-    it is sent), colluding-stage (all of them send the opposite), unmerged (keeps its own weights). Or as validators:
-    lying-validator (false records, two records, none, in turn).
+    (never goes backward), random-output, poisoned-gradient (sends back the opposite), stale (old weights), lying-tail
+    (understates losses), copying (passes on what it is sent), colluding-stage (all of them send the opposite), unmerged
+    (keeps its own weights). Or as validators: lying-validator (false records, two records, none, in turn).
 
     \b
     Examples:

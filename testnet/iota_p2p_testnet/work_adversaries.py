@@ -33,6 +33,19 @@ class LazyStage(HeldStage):
         return self.compute.stage.boundary.backward_code.encode(torch.zeros_like(received))
 
 
+class PoisoningStage(HeldStage):
+    """Sends back the opposite of the gradient it computes, and learns from the right one itself."""
+
+    def backward(self, passed: Passed, gradient: bytes | None, in_digest: bytes) -> bytes | None:
+        """See `HeldStage.backward`."""
+        back = super().backward(passed, gradient, in_digest)
+        if back is None:
+            return None
+        boundary = self.compute.stage.boundary
+        shape = boundary.message_shape(passed.held.window_BT1[:, :-1])
+        return boundary.backward_code.encode(-boundary.backward_code.decode(back, shape))
+
+
 class RandomStage(HeldStage):
     """Sends noise, and goes back through what it should have sent."""
 
@@ -130,6 +143,7 @@ WORK_KINDS: Mapping[str, type[HeldStage]] = {
     "copying": CopyingStage,
     "lazy": LazyStage,
     "lying-tail": LyingTail,
+    "poisoned-gradient": PoisoningStage,
     "random-output": RandomStage,
     "stale": StaleStage,
     "unmerged": UnmergedStage,

@@ -73,15 +73,20 @@ def loss_record(num_stages: int, peers: Sequence[Identity] = PEERS, counter: int
 
 def response_of(stage: int, num_stages: int) -> ActivationResponse:
     """Return the answer of an honest stage, with `gradient(stage)` as payload."""
-    record = loss_record(num_stages)
-    came = open_loss_record(record).digest if stage == num_stages - 1 else digest(gradient(stage + 1))
+    return response_with(stage, loss_record(num_stages), is_last=stage == num_stages - 1)
+
+
+def response_with(stage: int, loss_record_: bytes, *, is_last: bool = False) -> ActivationResponse:
+    """Return the answer of a stage to which any record came."""
+    record = open_loss_record(loss_record_)
+    came = record.digest if is_last else digest(gradient(stage + 1))
     return build_response(work_at(stage), came, gradient(stage), record, PEERS[stage])
 
 
 def receipt(stage: int, /, **changes: object) -> Receipt:
     """Return the forward receipt of an honest stage, or one with other fields."""
     fields: dict[str, object] = {
-        "microbatch": microbatch().digest(RUN),
+        "subject": microbatch().digest(RUN),
         "stage": stage,
         "direction": "forward",
         "in_digest": work_at(stage).in_digest,

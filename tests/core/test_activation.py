@@ -14,7 +14,6 @@ from iota_p2p_protocols.activation import (
     Answered,
     SeenReceipts,
     build_request,
-    build_response,
     receive_request,
     receive_response,
 )
@@ -34,6 +33,7 @@ from tests.core.pathways import (
     receipt,
     request_to,
     response_of,
+    response_with,
     sent_to,
     terms,
     work_at,
@@ -64,7 +64,7 @@ def test_receive_request__returns_what_to_work_on() -> None:
         (REQUEST, activation(1) + b"\0", PEERS[1], "activation-bytes"),
         (REQUEST, activation(1), PEERS[0], "receipt-signer"),
         (REQUEST, activation(1), STRANGER, "receipt-signer"),
-        (REQUEST.model_copy(update={"microbatch": microbatch(4)}), activation(1), PEERS[1], "receipt-microbatch"),
+        (REQUEST.model_copy(update={"microbatch": microbatch(4)}), activation(1), PEERS[1], "receipt-subject"),
         (
             REQUEST.model_copy(update={"chain": (REQUEST.chain[1], REQUEST.chain[0])}),
             activation(1),
@@ -186,6 +186,11 @@ OTHER_TAIL = (*PEERS[:3], PEERS[7])
 OTHER_MIDDLE = (*PEERS[:2], PEERS[7], PEERS[3])
 
 
+def answer_with(stage: int, record: bytes) -> dict[str, bytes]:
+    """Return what is in the answer of a stage to which any record came, and behind which another stage stands."""
+    return dict(response_with(stage, record))
+
+
 @pytest.mark.parametrize(
     ("stage", "changes", "payload", "callee", "rule"),
     [
@@ -193,14 +198,15 @@ OTHER_MIDDLE = (*PEERS[:2], PEERS[7], PEERS[3])
         (2, {}, gradient(2), PEERS[3], "receipt-signer"),
         (2, {}, gradient(1), PEERS[2], "receipt-payload"),
         (2, {"receipt": seal_receipt(receipt(2), PEERS[2])}, gradient(2), PEERS[2], "receipt-direction"),
-        (2, {"loss_record": loss_record(4, counter=4)}, gradient(2), PEERS[2], "response-chain"),
-        (2, {"loss_record": loss_record(4, (PEERS[0], PEERS[6], *PEERS[2:]))}, gradient(2), PEERS[2], "response-chain"),
-        (2, {"loss_record": loss_record(3)}, gradient(2), PEERS[2], "loss-record-stages"),
-        (2, {"loss_record": loss_record(4, OTHER_MIDDLE)}, gradient(2), PEERS[2], "response-pathway"),
-        (3, {"loss_record": loss_record(4, OTHER_TAIL)}, gradient(3), PEERS[3], "response-pathway"),
+        (2, {"receipt": response_with(2, loss_record(4, counter=4)).receipt}, gradient(2), PEERS[2], "receipt-subject"),
+        (2, answer_with(2, loss_record(4, counter=4)), gradient(2), PEERS[2], "response-chain"),
+        (2, answer_with(2, loss_record(4, (PEERS[0], PEERS[6], *PEERS[2:]))), gradient(2), PEERS[2], "response-chain"),
+        (2, answer_with(2, loss_record(3)), gradient(2), PEERS[2], "loss-record-stages"),
+        (2, answer_with(2, loss_record(4, OTHER_MIDDLE)), gradient(2), PEERS[2], "response-pathway"),
+        (3, answer_with(3, loss_record(4, OTHER_TAIL)), gradient(3), PEERS[3], "response-pathway"),
         (
             3,
-            {"receipt": build_response(work_at(3), bytes(32), gradient(3), b"record", PEERS[3]).receipt},
+            answer_with(3, loss_record(4)),
             gradient(3),
             PEERS[3],
             "response-tail",

@@ -49,8 +49,8 @@ def test_to_fields__is_the_list_that_is_signed() -> None:
     ("signer", "changes", "rule"),
     [
         (STRANGER, {}, "receipt-signer"),
-        (PEERS[2], {"microbatch": microbatch(4).digest(RUN)}, "receipt-microbatch"),
-        (PEERS[2], {"microbatch": microbatch().digest(OTHER_RUN)}, "receipt-microbatch"),
+        (PEERS[2], {"subject": microbatch(4).digest(RUN)}, "receipt-subject"),
+        (PEERS[2], {"subject": microbatch().digest(OTHER_RUN)}, "receipt-subject"),
         (PEERS[2], {"stage": 1}, "receipt-stage"),
         (PEERS[2], {"direction": "backward"}, "receipt-direction"),
         (PEERS[2], {"out_digest": digest(b"other bytes")}, "receipt-payload"),
@@ -62,7 +62,7 @@ def test_check_receipt__refuses_by_name(signer: Identity, changes: dict[str, obj
         check_receipt(
             opened,
             PEERS[2].peer_id,
-            microbatch=microbatch().digest(RUN),
+            subject=microbatch().digest(RUN),
             stage=2,
             direction="forward",
             out_digest=digest(activation(2)),
@@ -73,7 +73,7 @@ def test_check_receipt__refuses_by_name(signer: Identity, changes: dict[str, obj
 @pytest.mark.parametrize(
     ("at", "changes", "rule"),
     [
-        (1, {"microbatch": microbatch(4).digest(RUN)}, "chain-microbatch"),
+        (1, {"subject": microbatch(4).digest(RUN)}, "chain-microbatch"),
         (1, {"direction": "backward"}, "chain-direction"),
         (1, {"stage": 2}, "chain-stage"),
         (0, {"in_digest": digest(b"other bytes")}, "chain-link"),

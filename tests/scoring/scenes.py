@@ -47,7 +47,7 @@ def loss_record(path: Sequence[Identity], counter: int, loss: int, epoch: int = 
     work = source_input(MicrobatchId(epoch=epoch, source=path[0].peer_id, counter=counter), RUN)
     for stage, peer in enumerate(path[:-1]):
         out = digest(f"{counter} {stage} {peer.peer_id}".encode())
-        fields = {"microbatch": work.digest, "stage": stage, "direction": "forward", "in_digest": work.in_digest}
+        fields = {"subject": work.digest, "stage": stage, "direction": "forward", "in_digest": work.in_digest}
         receipt = open_receipt(seal_receipt(Receipt.model_validate({**fields, "out_digest": out}), peer))
         work = StageInput(work.microbatch, work.digest, stage + 1, (*work.chain, receipt), out)
     return open_loss_record(

@@ -19,8 +19,10 @@ from iota_p2p_protocols.scoring.replay_verdict import (
     Owed,
     Redone,
     Replayed,
+    Returned,
     check_log,
     judge,
+    judged_backwards,
     judged_forwards,
     owed_by,
     read_log,
@@ -62,7 +64,7 @@ def commitment(log: WorkLog | None = None, num_segments: int = 1) -> WorkCommitm
 
 
 def owed(count: int = MANY, loss: int | None = None) -> list[Owed]:
-    return [Owed(microbatch(n), name("in", n), name("out", n), loss) for n in range(count)]
+    return [Owed(microbatch(n), name("in", n), name("out", n), loss, name("record", n), SOURCE) for n in range(count)]
 
 
 def redone(work: Sequence[Owed], **changes: object) -> list[Redone]:
@@ -136,6 +138,38 @@ def test_judge__names_losses_that_were_not_found(off: int, expected: str) -> Non
     assert verdict(redone(owed(loss=4_000_000), loss_micronats=4_000_000 + off)) == expected
 
 
+def returned(count: int, num_odd: int = 0, **changes: object) -> list[Returned]:
+    """Return gradients that are those computed, but for changes in the first of them."""
+    good = [Returned(name("in", n), name("out", n), name("in", n), name("out", n)) for n in range(count)]
+    return [replace(one, **changes) for one in good[:num_odd]] + good[num_odd:]  # type: ignore[arg-type] # as a test wants
+
+
+def verdict_back(came: Sequence[Returned], end: bytes = END, like: Likeness | None = None) -> str:
+    found = judge(END, Replayed(redone(owed(loss=4_000_000)), end, like, came))
+    return found.reason if found.replay == "failed" else found.replay
+
+
+@pytest.mark.parametrize("changed", ["signed_in", "signed_out"])
+@pytest.mark.parametrize(
+    ("num_odd", "count", "expected"),
+    [(MAX_ODD, 4, "passed"), (MAX_ODD + 1, 4, "gradient"), (1, 1, "gradient"), (0, 0, "passed")],
+)
+def test_judge__names_gradients_that_do_not_come_out(num_odd: int, count: int, expected: str, changed: str) -> None:
+    """Neither what was sent may differ, nor what the receipt says that it was made of."""
+    assert verdict_back(returned(count, num_odd, **{changed: name("other")})) == expected
+
+
+def test_judge__asks_for_the_same_gradients_on_the_same_platform_alone() -> None:
+    alike, far = Likeness(0.9, 0.95), Likeness(0.9, 0.85)
+    good = Likeness(1.0, 1.0)
+    assert verdict_back(returned(4, 4, signed_out=name("other"), likeness=alike)) == "gradient"  # the same end
+    assert verdict_back(returned(4, 4, signed_out=name("other"), likeness=alike, crosses=True)) == "passed"
+    assert verdict_back(returned(4, 4, signed_out=name("other"), likeness=far, crosses=True)) == "gradient"
+    assert verdict_back(returned(4, 4, signed_out=name("other"), likeness=alike), name("end"), good) == "passed"
+    assert verdict_back(returned(4, 4, signed_out=name("other"), likeness=far), name("end"), good) == "gradient"
+    assert verdict_back(returned(5, 2, signed_out=name("other"), likeness=alike), name("end"), good) == "gradient"
+
+
 def test_owed_by__is_what_receipts_and_records_say() -> None:
     path = [replicas[0] for replicas in STAGES]
     record = scenes.loss_record(path, 7, 4_000_000)
@@ -146,6 +180,8 @@ def test_owed_by__is_what_receipts_and_records_say() -> None:
     assert first.in_digest == record.payload.microbatch.digest(RUN)
     assert (middle.in_digest, last.in_digest) == (first.out_digest, middle.out_digest)
     assert (last.out_digest, last.loss_micronats) == (record.digest, 4_000_000)
+    assert [one.caller for one in (first, middle, last)] == [None, path[0].peer_id, path[1].peer_id]
+    assert {one.record for one in (first, middle, last)} == {record.digest}
     assert owed_by(path[0].peer_id, 1, evidence, RUN) == []
 
 
@@ -202,6 +238,14 @@ def test_judged_forwards__are_those_of_the_segment_that_ran_once() -> None:
     log = log_of(forward(0), forward(1), forward(1), forward(2), again, forward(4), forward(5))
     judged = judged_forwards(log, Segment(1, 1, 6), owed(5))
     assert {position: one.microbatch.counter for position, one in judged.items()} == {3: 2, 5: 4}
+
+
+def test_judged_backwards__are_those_of_the_segment_whose_forwards_ran_once() -> None:
+    again = forward(3).model_copy(update={"again": True})
+    forwards = [forward(0), forward(1), forward(1), forward(2), again]
+    log = log_of(*forwards, *(Backward(forward=n, in_digest=name("g")) for n in range(5)), forward(4))
+    judged = judged_backwards(log, Segment(1, 5, 10), owed(5))
+    assert {position: one.microbatch.counter for position, one in judged.items()} == {5: 0, 8: 2}
 
 
 def test_check_log__names_another_log_and_steps_out_of_time() -> None:

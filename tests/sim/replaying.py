@@ -84,7 +84,7 @@ class Witnesses:
 
             share.witness, share.work_begun, share.work_closed = evidence.take, begun, closed
             share.work_stepped = work.stepped
-            await serve_replay(peer.network.streams, work, share.payloads)
+            await serve_replay(peer.network.streams, work, share.payloads, share.returns)
             if twist is not None:
                 await twist(peer, trainer)
 

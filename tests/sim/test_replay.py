@@ -43,6 +43,8 @@ async def test_replay__passes_every_segment_of_honest_work(
         pytest.param("random-output", 1, "output", marks=pytest.mark.slow),
         pytest.param("stale", 1, "output", marks=pytest.mark.slow),
         pytest.param("lying-tail", 2, "loss", marks=pytest.mark.slow),
+        ("poisoned-gradient", 1, "gradient"),
+        pytest.param("poisoned-gradient", 2, "gradient", marks=pytest.mark.slow),
         pytest.param("copying", 1, "no-backward", marks=pytest.mark.slow),
         pytest.param("colluding-stage", 1, "output", marks=pytest.mark.slow),
     ],
@@ -50,7 +52,11 @@ async def test_replay__passes_every_segment_of_honest_work(
 async def test_replay__finds_whoever_cheats_by_name_in_any_segment(
     name: str, stage: int, reason: str, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """All but the first segment: while nothing is learned yet, old weights are the right ones."""
+    """All but the first segment: while nothing is learned yet, old weights are the right ones.
+
+    In a segment of four microbatches there may be only backwards, whose forwards stand before it.
+    """
     outcome = await replayed(tmp_path, stage, work_twist(name))
-    found = outcome.redone[1:] or (outcome.read,)
-    assert {(one.replay, one.reason) for one in found} == {("failed", reason)}
+    found = [one.reason for one in outcome.redone[1:] or (outcome.read,) if one.replay == "failed"]
+    assert set(found) == {reason}
+    assert len(found) >= len(outcome.redone) - 2

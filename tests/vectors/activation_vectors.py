@@ -11,7 +11,6 @@ from iota_p2p_protocols.activation import (
     ActivationRequest,
     ActivationResponse,
     SeenReceipts,
-    build_response,
     receive_request,
     receive_response,
 )
@@ -33,9 +32,9 @@ from tests.core.pathways import (
     receipt,
     request_to,
     response_of,
+    response_with,
     sent_to,
     terms,
-    work_at,
 )
 from tests.vectors.vector_files import Case, Document, accepted_or_error, verdict
 
@@ -192,12 +191,12 @@ def _requests() -> list[Case]:
         case("last receipt is none", "canonical-trailing", chain=(first, b"no envelope")),
         case("last receipt with a flipped bit", "signature", chain=(first, second[:-1] + bytes([second[-1] ^ 1]))),
         case("last receipt by another than the caller", "receipt-signer", caller=STRANGER),
-        case("of another microbatch", "receipt-microbatch", microbatch=microbatch(4).to_fields()),
-        case("of another epoch", "receipt-microbatch", microbatch=microbatch(epoch=EPOCH - 1).to_fields()),
+        case("of another microbatch", "receipt-subject", microbatch=microbatch(4).to_fields()),
+        case("of another epoch", "receipt-subject", microbatch=microbatch(epoch=EPOCH - 1).to_fields()),
         case(
             "receipt of another run",
-            "receipt-microbatch",
-            chain=(first, from_second(microbatch=microbatch().digest(OTHER_RUN))),
+            "receipt-subject",
+            chain=(first, from_second(subject=microbatch().digest(OTHER_RUN))),
         ),
         case("receipt of another stage", "receipt-stage", chain=(first, from_second(stage=0))),
         case("backward receipt", "receipt-direction", chain=(first, from_second(direction="backward"))),
@@ -229,8 +228,11 @@ def _responses() -> list[Case]:
         }
         return found if error is None else {**found, "error": error}
 
-    other_tail_receipt = build_response(work_at(3), bytes(32), gradient(3), b"record", PEERS[3]).receipt
+    def about(record: bytes, stage: int = 2) -> dict[str, Any]:
+        return dict(response_with(stage, record))
+
     other_middle = loss_record(4, (*PEERS[:2], STRANGER, PEERS[3]))
+    other_source = (PEERS[0], STRANGER, *PEERS[2:])
     return [
         case("of stage 1", None, 1),
         case("of stage 2", None),
@@ -241,15 +243,12 @@ def _responses() -> list[Case]:
         case("receipt by another than the callee", "receipt-signer", receipt=seal_receipt(receipt(2), STRANGER)),
         case("forward receipt", "receipt-direction", receipt=seal_receipt(receipt(2), PEERS[2])),
         case("other gradient", "receipt-payload", payload=gradient(1)),
-        case("record of another microbatch", "response-chain", loss_record=loss_record(4, counter=4)),
-        case(
-            "record of another way to us",
-            "response-chain",
-            loss_record=loss_record(4, (PEERS[0], STRANGER, *PEERS[2:])),
-        ),
-        case("record of fewer stages", "loss-record-stages", loss_record=loss_record(3)),
-        case("record that passes the callee by", "response-pathway", loss_record=other_middle),
-        case("last stage went back from something else", "response-tail", 3, receipt=other_tail_receipt),
+        case("receipt about another record", "receipt-subject", receipt=about(loss_record(4, counter=4))["receipt"]),
+        case("record of another microbatch", "response-chain", **about(loss_record(4, counter=4))),
+        case("record of another way to us", "response-chain", **about(loss_record(4, other_source))),
+        case("record of fewer stages", "loss-record-stages", **about(loss_record(3))),
+        case("record that passes the callee by", "response-pathway", **about(other_middle)),
+        case("last stage went back from something else", "response-tail", 3, **about(loss_record(4), 3)),
     ]
 
 

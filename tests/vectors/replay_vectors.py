@@ -1,5 +1,6 @@
 """Generates and runs protocols/vectors/replay: who looks at what, findings, and verdicts on logs and segments."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from iota_p2p_protocols.message import open_signed
 from iota_p2p_protocols.microbatch import MicrobatchId
 from iota_p2p_protocols.scoring.replay_draw import Budget, deal_replays, draw_segment
 from iota_p2p_protocols.scoring.replay_finding import ReplayFinding
-from iota_p2p_protocols.scoring.replay_verdict import Likeness, Owed, Redone, Replayed, judge, read_log
+from iota_p2p_protocols.scoring.replay_verdict import Likeness, Owed, Redone, Replayed, Returned, judge, read_log
 from iota_p2p_protocols.scoring.segments import Segment, segments_of, stashed_versions
 from iota_p2p_protocols.work_log import Backward, Forward, InnerStep, WorkLog
 from tests.scoring.scenes import EPOCH, NOW_S, RUN, SEED, STAGES, VALIDATORS
@@ -44,7 +45,8 @@ def documents() -> dict[str, Document]:
         "verdicts": {
             "provenance": OURS,
             "fields": "redone: owed out_digest and loss, those that came out, likeness or null; same_end; likeness of "
-            "the update or null; replay, reason",
+            "the update or null; returned: digests of the gradient that came and of the one that came out, what the "
+            "receipt says of both, whether the forward is of an earlier segment, likeness or null; replay, reason",
             "cases": _verdicts(),
         },
         "findings": {
@@ -151,7 +153,8 @@ def _logs() -> list[Case]:
 
 
 def _read(log: WorkLog, counters: Any) -> Case:
-    found = read_log(log, [Owed(_forward(n).microbatch, _forward(n).in_digest, bytes(32), None) for n in counters])
+    owed = [Owed(_forward(n).microbatch, _forward(n).in_digest, bytes(32), None, bytes(32), None) for n in counters]
+    found = read_log(log, owed)
     return {"replay": found.replay, "reason": found.reason}
 
 
@@ -168,8 +171,19 @@ def _verdicts() -> list[Case]:
     loss = {"owed": "cc", "out": None, "owed_loss": 4_000_000, "loss": 4_010_000, "likeness": None}
     good, bad = {"norm_ratio": 0.7, "cosine": 0.91}, {"norm_ratio": 0.9, "cosine": 0.9}
 
-    def case(name: str, redone: list[Case], *, same_end: bool = True, likeness: Case | None = None) -> Case:
+    back = {"in": "dd", "out": "ee", "signed_in": "dd", "signed_out": "ee", "crosses": False, "likeness": None}
+    wrong = back | {"signed_out": "ff"}
+
+    def case(
+        name: str,
+        redone: list[Case],
+        *,
+        same_end: bool = True,
+        likeness: Case | None = None,
+        returned: Sequence[Case] = (),
+    ) -> Case:
         said: Case = {"name": name, "redone": redone, "same_end": same_end, "likeness": likeness}
+        said |= {"returned": list(returned)}
         return said | _judged(said)
 
     return [
@@ -184,6 +198,23 @@ def _verdicts() -> list[Case]:
         case("an end that was not shown", [same] * 3, same_end=False),
         case("a loss within the tolerance", [loss] * 2),
         case("losses beyond it", [loss | {"loss": 4_010_001}] * 2),
+        case("the same gradients", [same] * 3, returned=[back] * 3),
+        case("one gradient of three", [same] * 3, returned=[back, back, wrong]),
+        case("two gradients of three", [same] * 3, returned=[back, wrong, wrong]),
+        case("gradients from what did not come", [same] * 3, returned=[back, *[back | {"signed_in": "00"}] * 2]),
+        case("gradients alike", [same] * 3, returned=[wrong | {"likeness": {"norm_ratio": 1.0, "cosine": 0.95}}] * 3),
+        case(
+            "gradients alike, of forwards before the segment",
+            [same] * 3,
+            returned=[wrong | {"crosses": True, "likeness": {"norm_ratio": 0.8, "cosine": 0.95}}] * 3,
+        ),
+        case(
+            "gradients of the last stage alike on another platform",
+            [loss] * 3,
+            same_end=False,
+            likeness=good,
+            returned=[wrong | {"likeness": {"norm_ratio": 0.8, "cosine": 0.95}}] * 3,
+        ),
     ]
 
 
@@ -191,7 +222,7 @@ def _judged(case: Case) -> Case:
     microbatch = _forward(0).microbatch
     redone = [
         Redone(
-            Owed(microbatch, bytes(32), bytes.fromhex(one["owed"]), one["owed_loss"]),
+            Owed(microbatch, bytes(32), bytes.fromhex(one["owed"]), one["owed_loss"], bytes(32), None),
             None if one["out"] is None else bytes.fromhex(one["out"]),
             one["loss"],
             one["likeness"] and Likeness(**one["likeness"]),
@@ -199,8 +230,15 @@ def _judged(case: Case) -> Case:
         for one in case["redone"]
     ]
     end = END if case["same_end"] else digest(b"another")
-    found = asdict(judge(END, Replayed(redone, end, case["likeness"] and Likeness(**case["likeness"]))))
+    likeness = case["likeness"] and Likeness(**case["likeness"])
+    found = asdict(judge(END, Replayed(redone, end, likeness, [_returned(one) for one in case["returned"]])))
     return {"replay": found["replay"], "reason": found["reason"]}
+
+
+def _returned(one: Case) -> Returned:
+    came, out, signed_in, signed_out = (bytes.fromhex(one[name]) for name in ("in", "out", "signed_in", "signed_out"))
+    likeness = one["likeness"] and Likeness(**one["likeness"])
+    return Returned(came, out, signed_in, signed_out, one["crosses"], likeness)
 
 
 def _run_verdict(case: Case) -> None:

@@ -4,6 +4,9 @@ Two looks. The whole log is read, which costs next to nothing: is everything in 
 segment is done again, from the checkpoint that the peer committed to. On the same platform the same bytes come out,
 but for a last bit now and then, as where data lies in memory can decide how a sum is rounded; whether platforms are the
 same shows in the outputs themselves. Between platforms what comes out must only be alike.
+
+What goes forward is in the records that everybody has. What goes back is not: the gradient's digest stands in the
+receipt that only its caller got, which is asked for it.
 """
 
 from collections import Counter
@@ -56,6 +59,7 @@ Reason = Literal[
     "no-backward",
     "output",
     "loss",
+    "gradient",
     "end-state",
     "not-replayable",
 ]
@@ -83,12 +87,16 @@ class Owed:
         in_digest: digest of the payload it worked on.
         out_digest: digest of what it sent; in the last stage that of the loss record.
         loss_micronats: in the last stage the loss it signed, else None.
+        record: digest of the record.
+        caller: who did the stage before, and got its gradient back; None in stage 0.
     """
 
     microbatch: MicrobatchId
     in_digest: bytes
     out_digest: bytes
     loss_micronats: int | None
+    record: bytes
+    caller: PeerId | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,32 @@ class Redone:
 
 
 @dataclass(frozen=True, slots=True)
+class Returned:
+    """A backward pass of the segment whose receipt its caller has shown, done again.
+
+    Attributes:
+        in_digest: digest of the gradient that came, by the log.
+        out_digest: digest of what came out.
+        signed_in, signed_out: what the receipt says of both.
+        crosses: whether its forward was before the segment: the weights that went with a forward of which nobody
+            expected a backward any more are only nearly those.
+        likeness: to what the peer sent, where the digests differ and that could be had.
+    """
+
+    in_digest: bytes
+    out_digest: bytes
+    signed_in: bytes
+    signed_out: bytes
+    crosses: bool = False
+    likeness: Likeness | None = None
+
+    @property
+    def is_same(self) -> bool:
+        """Return whether the receipt says what the log says, and what came out."""
+        return (self.signed_in, self.signed_out) == (self.in_digest, self.out_digest)
+
+
+@dataclass(frozen=True, slots=True)
 class Replayed:
     """What the replay of a segment came to.
 
@@ -117,11 +151,13 @@ class Replayed:
         end_digest: SHA-256 of the checkpoint it ended with.
         likeness: of the update that the weights got to the one that the peer's own next checkpoint has; None if that
             was not had.
+        returned: every backward to be judged.
     """
 
     redone: Sequence[Redone]
     end_digest: bytes
     likeness: Likeness | None = None
+    returned: Sequence[Returned] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +189,9 @@ def owed_by(peer_id: PeerId, stage: int, evidence: JoinedEvidence, run_id: bytes
         is_last = stage == len(chain)
         out = one.record.digest if is_last else chain[stage].payload.out_digest
         loss = record.loss_micronats if is_last else None
-        owed.append(Owed(record.microbatch, chain_end(chain[:stage], microbatch), out, loss))
+        caller = one.pathway[stage - 1] if stage else None
+        came = chain_end(chain[:stage], microbatch)
+        owed.append(Owed(record.microbatch, came, out, loss, one.record.digest, caller))
     return owed
 
 
@@ -226,34 +264,58 @@ def judged_forwards(log: WorkLog, segment: Segment, owed: Iterable[Owed]) -> dic
 
     Left out are those that run again, and those of which there are several: any of them may be what was sent.
     """
+    judged = _borne_out(log, segment.end, owed)
+    return {position: one for position, one in judged.items() if position >= segment.first}
+
+
+def judged_backwards(log: WorkLog, segment: Segment, owed: Iterable[Owed]) -> dict[int, Owed]:
+    """Return the backwards of a segment whose gradients must be those that receipts say were sent, by position.
+
+    They are those of forwards that would be judged, in this segment or before it.
+    """
+    judged = _borne_out(log, segment.end, owed)
+    some = enumerate(log.entries[segment.first : segment.end], segment.first)
+    return {n: judged[one.forward] for n, one in some if isinstance(one, Backward) and one.forward in judged}
+
+
+def _borne_out(log: WorkLog, end: int, owed: Iterable[Owed]) -> dict[int, Owed]:
+    """Return the forwards up to a position that records are about, without a doubt which record."""
     attempts = _attempts(log)
     by_key = {(one.microbatch, one.in_digest): one for one in owed}
-    judged = {}
-    for position, entry in enumerate(log.entries[segment.first : segment.end], segment.first):
+    found = {}
+    for position, entry in enumerate(log.entries[:end]):
         if isinstance(entry, Forward) and not entry.again:
             key = (entry.microbatch, entry.in_digest)
             if key in by_key and attempts[key] == 1:
-                judged[position] = by_key[key]
-    return judged
+                found[position] = by_key[key]
+    return found
 
 
 def judge(end_digest: bytes, replayed: Replayed) -> Verdict:
     """Return the verdict on a segment whose own next checkpoint has that digest."""
     same_end = replayed.end_digest == end_digest
-    exact = same_end or _same_platform(replayed.redone)
+    exact = same_end or _same_platform(replayed)
     odd = [one for one in replayed.redone if not _is_alike(one, exact=exact)]
     reason: Reason = "loss" if odd and odd[0].owed.loss_micronats is not None else "output"
-    findings = ((reason, len(odd)),) if odd else ()
-    if len(odd) > MAX_ODD or (odd and len(odd) == len(replayed.redone)):
-        return Verdict("failed", reason, findings)
+    num_wrong = sum(not _is_returned(one, exact=exact) for one in replayed.returned)
+    counts: tuple[tuple[Reason, int, int], ...] = (
+        (reason, len(odd), len(replayed.redone)),
+        ("gradient", num_wrong, len(replayed.returned)),
+    )
+    findings = tuple((name, count) for name, count, _ in counts if count)
+    for name, count, of in counts:
+        if count > MAX_ODD or (count and count == of):
+            return Verdict("failed", name, findings)
     if not same_end and (replayed.likeness is None or not replayed.likeness.holds(LEAST_UPDATE_RATIO)):
         return Verdict("failed", "end-state", findings)
     return Verdict("passed", findings=findings)
 
 
-def _same_platform(redone: Sequence[Redone]) -> bool:
-    """Return whether most outputs are the same bytes; a few may be so by chance."""
-    return 2 * sum(one.out_digest == one.owed.out_digest for one in redone) > len(redone)
+def _same_platform(replayed: Replayed) -> bool:
+    """Return whether most of what was sent are the same bytes; some may be so by chance."""
+    same = [one.out_digest == one.owed.out_digest for one in replayed.redone if one.out_digest is not None]
+    same += [one.is_same for one in replayed.returned]
+    return 2 * sum(same) > len(same)
 
 
 def _is_alike(one: Redone, *, exact: bool) -> bool:
@@ -262,6 +324,16 @@ def _is_alike(one: Redone, *, exact: bool) -> bool:
         return loss is not None and abs(loss - one.owed.loss_micronats) <= LOSS_TOLERANCE_MICRONATS
     if one.out_digest == one.owed.out_digest:
         return True
-    if one.likeness is None:
+    return _holds(one.likeness, exact=exact)
+
+
+def _is_returned(one: Returned, *, exact: bool) -> bool:
+    if one.signed_in != one.in_digest:
         return False
-    return one.likeness.holds(*((SAME_PLATFORM,) * 2 if exact else (LEAST_OUTPUT_RATIO, LEAST_COSINE)))
+    return one.is_same or _holds(one.likeness, exact=exact and not one.crosses)
+
+
+def _holds(likeness: Likeness | None, *, exact: bool) -> bool:
+    if likeness is None:
+        return False
+    return likeness.holds(*((SAME_PLATFORM,) * 2 if exact else (LEAST_OUTPUT_RATIO, LEAST_COSINE)))
