@@ -7,7 +7,7 @@ second one is dropped and the stride doubles, as `segments.stride_of` does for a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from iota_p2p.model.compute import weights_bytes
+from iota_p2p.model.compute import Weights, weights_bytes
 from iota_p2p.training.held_stage import HeldStage
 from iota_p2p_protocols.errors import LocalProtocolError
 from iota_p2p_protocols.scoring.segments import Segment, segments_of, stashed_versions, stride_of
@@ -16,10 +16,13 @@ from iota_p2p_protocols.work_log import InnerStep, WorkLog
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """A stage after some inner step: its checkpoint, and the weights of open forwards by their versions."""
+    """A stage after some inner step: its checkpoint, and the weights of open forwards by their versions.
+
+    The weights are the graphs' own: no step changes them any more, and most are never asked for as bytes.
+    """
 
     checkpoint: bytes
-    open_weights: Mapping[int, bytes]
+    open_weights: Mapping[int, Weights]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class SegmentStates:
         stride = stride_of(count, self.most)
         self._cuts = {number: cut for number, cut in self._cuts.items() if number % stride == 0}
         if self.most > 1 and count % stride == 0:
-            weights = {version: weights_bytes(one) for version, one in held.open_weights().items()}
+            weights = {version: _on_host(one) for version, one in held.open_weights().items()}
             self._cuts[count] = _Cut(held.compute.checkpoint(), weights)
 
     def states(self, log: WorkLog, end: bytes) -> SegmentsKept:
@@ -87,5 +90,11 @@ class SegmentStates:
 
     def _stash(self, cut: _Cut, log: WorkLog, segment: Segment) -> bytes:
         stand_in = cut.checkpoint[-self.theta_bytes :]
+        known = cut.open_weights
         versions = stashed_versions(log, segment.first)
-        return b"".join(cut.open_weights.get(version, stand_in) for version in versions)
+        return b"".join(weights_bytes(known[one]) if one in known else stand_in for one in versions)
+
+
+def _on_host(weights: Weights) -> Weights:
+    """Return the same tensors, or copies of a device's: its memory is for training."""
+    return {name: values.detach().cpu() for name, values in weights.items()}
