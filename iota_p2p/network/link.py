@@ -69,6 +69,7 @@ class Links:
         self._up_free_at_s: dict[PeerId, float] = {}
         self._down_free_at_s: dict[PeerId, float] = {}
         self.blocked: set[Direction] = set()
+        self._cut_off: dict[PeerId, set[PeerId]] = {}  # by target: those who cannot reach it
 
     def set_model(self, source: PeerId, target: PeerId, model: LinkModel) -> None:
         """Give one direction between two hosts its own model; a host's bandwidth is that of `(host, host)`."""
@@ -82,6 +83,20 @@ class Links:
         """Return how long `what` travels from source to target, without bandwidth and loss."""
         model = self.model(source, target)
         return model.latency_s + model.jitter_s * draw(self._seed, source, target, what)
+
+    def block(self, source: PeerId, target: PeerId) -> None:
+        """Let nothing pass from source to target."""
+        self.blocked.add((source, target))
+        self._cut_off.setdefault(target, set()).add(source)
+
+    def heal(self) -> None:
+        """Let everything pass again."""
+        self.blocked.clear()
+        self._cut_off.clear()
+
+    def cut_off_from(self, target: PeerId) -> set[PeerId]:
+        """Return those who cannot reach a host."""
+        return self._cut_off.get(target, set())
 
     def reachable(self, source: PeerId, target: PeerId) -> bool:
         """True if the two can talk: a connection needs both directions."""

@@ -53,7 +53,7 @@ class EventQueue:
         self._heap: list[_Event] = []
         self._phase = 0
         self._number = 0
-        self._sleep = trio.CancelScope()
+        self._sleep: trio.CancelScope | None = None  # while `run` sleeps
         self._trace = trace
 
     def now_s(self) -> float:
@@ -85,7 +85,7 @@ class EventQueue:
         self._number += 1
         event = _Event(due_s, self._phase, key, self._number, action, wakes)
         heapq.heappush(self._heap, event)
-        if self._heap[0] is event:
+        if self._sleep is not None and self._heap[0] is event:
             self._sleep.cancel()
 
     def note(self, what: str, source: str, target: str = "", detail: str = "") -> None:
@@ -96,21 +96,33 @@ class EventQueue:
     async def run(self) -> None:
         """Run events as they fall due, until cancelled."""
         while True:
-            next_s = self._heap[0].due_s if self._heap else math.inf
-            if next_s > self.now_s():
-                with trio.CancelScope(deadline=next_s) as self._sleep:
-                    await trio.sleep_forever()
+            if not self._is_due():
+                await self._sleep_until_due()
             await wait_all_tasks_blocked()
-            self._phase += 1
-            now_s = self.now_s()
-            due = []
-            # What the events submit belongs to the next phase, even if it is due at once.
-            while self._heap and self._heap[0].due_s <= now_s:
-                due.append(heapq.heappop(self._heap))
-            await self._run_all(due)
+            while self._is_due():
+                self._phase += 1
+                now_s = self.now_s()
+                due = []
+                # What the events submit belongs to the next phase, even if it is due at once.
+                while self._heap and self._heap[0].due_s <= now_s:
+                    due.append(heapq.heappop(self._heap))
+                if await self._run_all(due):
+                    await wait_all_tasks_blocked()  # most of those who were woken submit something at once
 
-    async def _run_all(self, due: Iterable[_Event]) -> None:
-        """Run the events of one phase, pausing before one that wakes a host woken since the last pause."""
+    def _is_due(self) -> bool:
+        return bool(self._heap) and self._heap[0].due_s <= self.now_s()
+
+    async def _sleep_until_due(self) -> None:
+        next_s = self._heap[0].due_s if self._heap else math.inf
+        with trio.CancelScope(deadline=next_s) as self._sleep:
+            await trio.sleep_forever()
+        self._sleep = None
+
+    async def _run_all(self, due: Iterable[_Event]) -> bool:
+        """Run the events of one phase, pausing before one that wakes a host woken since the last pause.
+
+        Returns whether any host may have been woken since the last pause.
+        """
         woken: set[PeerId] = set()
         anybody = False
         for event in due:
@@ -120,6 +132,7 @@ class EventQueue:
             event.action()
             anybody = event.wakes is None
             woken.update(event.wakes or ())
+        return anybody or bool(woken)
 
 
 class Request(Generic[T]):

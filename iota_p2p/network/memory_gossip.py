@@ -37,6 +37,7 @@ def plan_deliveries(
     plan: list[tuple[float, PeerId]] = []
     holders = [(0.0, author)]
     newest = holders
+    names = [author]  # of the holders
     tried: dict[PeerId, int] = {}  # so many of the first holders cannot reach this peer
     while pending and newest:
         passed: list[tuple[float, PeerId]] = []
@@ -46,21 +47,21 @@ def plan_deliveries(
             if len(passed) >= MESH_DEGREE * len(newest):
                 missed.append(peer_id)
                 continue
-            if links.blocked and (holder[1], peer_id) in links.blocked:
-                way = tried.get(peer_id, 0)
-                while way < len(holders) and (holders[way][1], peer_id) in links.blocked:
-                    way += 1
-                tried[peer_id] = way
-                if way == len(holders):
+            if links.blocked and holder[1] in (cut_off := links.cut_off_from(peer_id)):
+                untried = names[tried.get(peer_id, 0) :]
+                if cut_off.issuperset(untried):
+                    tried[peer_id] = len(names)
                     missed.append(peer_id)
                     continue
-                holder = holders[way]
+                holder = holders[next(way for way, name in enumerate(names) if name not in cut_off)]
             model = links.model(holder[1], peer_id)
             delay_s = holder[0] + model.latency_s + model.jitter_s * rng.random()
             if not model.loss or rng.random() >= model.loss:
                 passed.append((delay_s, peer_id))
         plan += passed
-        holders = holders + passed if links.blocked else holders
+        if links.blocked:
+            holders = holders + passed
+            names += [peer_id for _, peer_id in passed]
         pending, newest = missed, passed
     return plan
 
@@ -70,20 +71,30 @@ class Mailbox(AsyncIterator[GossipMessage]):
 
     def __init__(self) -> None:
         self._messages: deque[GossipMessage] = deque(maxlen=MAILBOX_MESSAGES)
-        self._news = trio.lowlevel.ParkingLot()
+        self._reader: trio.lowlevel.Task | None = None  # while it waits
 
     def put(self, message: GossipMessage) -> None:
         """Add a message."""
         self._messages.append(message)
-        self._news.unpark()
+        if self._reader is not None:
+            trio.lowlevel.reschedule(self._reader)
+            self._reader = None
 
     async def __anext__(self) -> GossipMessage:
-        """Wait for the next message; cancelling loses none."""
+        """Wait for the next message, one task at a time; cancelling loses none."""
         if self._messages:
             await trio.lowlevel.checkpoint()
-        while not self._messages:
-            await self._news.park()
+        elif self._reader is not None:
+            raise trio.BusyResourceError("expected one task to read a mailbox, got another one")
+        else:
+            # Without a parking lot, which costs half as much again: a swarm wakes its readers a million times.
+            self._reader = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
         return self._messages.popleft()
+
+    def _stop_waiting(self, _: Callable[[], object]) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Mesh:

@@ -218,7 +218,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         if self._closed:
             return
         self._closed = True
-        if not self._outgoing.broken:
+        if not (self._outgoing.broken or self._reset):  # else nobody is there to hear it
             self._outgoing.send(_RESET)
         self._incoming.wake()
         self._outgoing.wake()

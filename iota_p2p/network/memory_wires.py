@@ -84,7 +84,7 @@ class Wires:
         self._num_blocks += 1
         for pair in pairs:
             self._blocks.setdefault(pair, self._num_blocks)
-            self._links.blocked.add(pair)
+            self._links.block(*pair)
         give_up = partial(self._give_up, pairs, self._num_blocks)
         self._events.submit(self._links.default.break_after_s, ("block", str(self._num_blocks)), give_up, ())
 
@@ -97,7 +97,7 @@ class Wires:
     def heal(self) -> None:
         """Let everything pass again; what waited in streams goes on its way."""
         self._blocks.clear()
-        self._links.blocked.clear()
+        self._links.heal()
         self._events.submit(0, ("heal",), self._release)
 
     def _release(self) -> None:

@@ -11,9 +11,9 @@ Known limit: two colluding identities can hide a third peer from those who have 
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf
 
 from iota_p2p_crypto.digest import tagged_digest
@@ -85,11 +85,12 @@ class View:
         if entry is None or absence.payload.advert_sequence != entry.advert.payload.sequence:
             raise IgnoreError("absence-advert", "expected an absence about the latest advert, got another")
         # [IGNORE] it is the first by this watcher, and among the lowest by tag
-        kept = _lowest(subject, (*entry.absences, watcher))
-        if watcher in entry.absences or watcher not in kept:
-            raise IgnoreError("absence-seen", f"expected a new watcher of {subject}, got {watcher}")
         absences = {**entry.absences, watcher: absence}
-        self._replace(subject, Entry(entry.advert, {name: word for name, word in absences.items() if name in kept}))
+        if len(absences) > MAX_ABSENCES:
+            del absences[max(absences, key=partial(_tag, subject))]
+        if watcher in entry.absences or watcher not in absences:
+            raise IgnoreError("absence-seen", f"expected a new watcher of {subject}, got {watcher}")
+        self._replace(subject, Entry(entry.advert, absences))
 
     def forget_expired(self, now_s: float) -> Sequence[PeerId]:
         """Drop the peers whose advert has expired; return them."""
@@ -176,13 +177,17 @@ class View:
             self.num_changes += peer_id == self.me and bool(entry.absences)
             if live:
                 self._fingerprint ^= _print(peer_id, entry.advert.payload.sequence)
-        place = (ring_position(peer_id), peer_id)
-        if live and peer_id not in self._live:
+        if live != (peer_id in self._live):
             self.num_changes += 1
+            self._place(peer_id, live=live)
+
+    def _place(self, peer_id: PeerId, *, live: bool) -> None:
+        """Put a peer on the ring, or take it off."""
+        place = (ring_position(peer_id), peer_id)
+        if live:
             self._live[peer_id] = None
             insort(self._ring, place)
-        elif not live and peer_id in self._live:
-            self.num_changes += 1
+        else:
             del self._live[peer_id]
             del self._ring[bisect_left(self._ring, place)]
 
@@ -193,12 +198,8 @@ def ring_position(peer_id: PeerId) -> bytes:
     return tagged_digest("iota-p2p/ring/1", peer_id_to_bytes(peer_id))
 
 
-def _lowest(subject: PeerId, watchers: Iterable[PeerId]) -> set[PeerId]:
-    def tag(watcher: PeerId) -> bytes:
-        return tagged_digest("iota-p2p/watcher/1", peer_id_to_bytes(subject), peer_id_to_bytes(watcher))
-
-    distinct = set(watchers)
-    return distinct if len(distinct) <= MAX_ABSENCES else set(sorted(distinct, key=tag)[:MAX_ABSENCES])
+def _tag(subject: PeerId, watcher: PeerId) -> bytes:
+    return tagged_digest("iota-p2p/watcher/1", peer_id_to_bytes(subject), peer_id_to_bytes(watcher))
 
 
 @lru_cache(2 * MAX_PEERS)
