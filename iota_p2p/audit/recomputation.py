@@ -112,7 +112,7 @@ def compare(record: Verified[ScoreRecord], evidence: JoinedEvidence, rules: Scor
     if mean_loss != record.payload.mean_loss_micronats:
         failures.append(_wrong(record, "mean loss", mean_loss, record.payload.mean_loss_micronats))
     failed = {PeerId(row.peer_id) for row in record.payload.rows if row.findings.replay == "failed"}
-    parts = attribute(evidence, rules.costs_ppm, failed)
+    parts = attribute(evidence, rules, failed)
     for row in record.payload.rows:
         peer_id = PeerId(row.peer_id)
         expected = parts.pop(peer_id, Attribution())
@@ -163,9 +163,9 @@ def _fields(row: ScoreRow, expected: Attribution, shown_ppm: int) -> Sequence[tu
     return (
         ("work", expected.work, found.work),
         ("number of records", expected.num_records, found.num_records),
-        ("clasp effect", expected.effect, found.clasp_effect),
-        ("clasp lower bound", expected.low, found.clasp_low),
-        ("clasp upper bound", expected.high, found.clasp_high),
+        ("clasp effect", expected.harm.effect, found.clasp_effect),
+        ("clasp lower bound", expected.harm.low, found.clasp_low),
+        ("clasp upper bound", expected.harm.high, found.clasp_high),
         ("evidence shown", shown_ppm, found.evidence_ppm),
     )
 

@@ -3,10 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from iota_p2p.run.microbatch import window_indices
+from iota_p2p.run.microbatch import microbatches_per_source, window_indices
 from iota_p2p.run.shards import ShardStore, Windows
 from iota_p2p.run.spec import RunSpec
 from iota_p2p_crypto.digest import Digest, tagged_digest
+from iota_p2p_crypto.errors import MalformedError
 from iota_p2p_protocols.microbatch import MicrobatchId
 
 # A fixed spread over the held-out text: enough that the mean's noise is below 0.01 nats.
@@ -28,7 +29,21 @@ class RunData:
     @property
     def microbatches_per_source(self) -> int:
         """How many microbatches one source can start in an epoch."""
-        return self._train.count // self.spec.epoch.microbatch_size
+        return microbatches_per_source(self._train.count, self.spec.epoch.microbatch_size)
+
+    def check_counter(self, microbatch: MicrobatchId) -> None:
+        """Check that a microbatch that somebody else names has data.
+
+        Raises:
+            MalformedError: if it has none, or this run visits none twice.
+        """
+        # [microbatch-counter] the data has such a microbatch
+        limit = self.microbatches_per_source
+        if microbatch.data_counter >= limit:
+            raise MalformedError("microbatch-counter", f"expected a counter below {limit}, got {microbatch.counter}")
+        # [microbatch-visit] a second visit is one that the run knows
+        if microbatch.is_second and (self.spec.validation is None or not self.spec.validation.pair_every):
+            raise MalformedError("microbatch-visit", f"expected no second visits in this run, got {microbatch.counter}")
 
     def training_window(self, microbatch: MicrobatchId) -> npt.NDArray[np.int64]:
         """Return a microbatch's tokens, B x (T+1)."""

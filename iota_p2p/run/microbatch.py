@@ -1,9 +1,9 @@
 """Which data a microbatch holds: a pure function of (epoch seed, source peer, counter) that anyone can recompute.
 
 Each source peer walks its own keyed permutation of all windows. Guaranteed: within an epoch no peer meets a window
-twice, and no peer can choose its data. Between peers windows repeat as in independent draws: two peers that take m
-and n of W windows share m n / W on average. That needs no list of who takes part, so a peer that joins late has its
-data at once (docs/decisions/0103 weighs it against a partition).
+twice, but for second visits (`microbatch.SECOND_VISIT`), and no peer can choose its data. Between peers windows repeat
+as in independent draws: two peers that take m and n of W windows share m n / W on average. That needs no list of who
+takes part, so a peer that joins late has its data at once (docs/decisions/0103 weighs it against a partition).
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from iota_p2p_crypto.digest import tagged_digest
 from iota_p2p_crypto.errors import LocalProtocolError
-from iota_p2p_protocols.microbatch import MicrobatchId
+from iota_p2p_protocols.microbatch import SECOND_VISIT, MicrobatchId
 
 _TAG = "iota-p2p/microbatch/1"
 _ROUNDS = 4  # Luby and Rackoff: four rounds of a keyed function make a pseudorandom permutation
@@ -27,17 +27,17 @@ def window_indices(epoch_seed: bytes, microbatch: MicrobatchId, num_windows: int
             checks a counter before it comes here.
     """
     limit = microbatches_per_source(num_windows, size)
-    if not 0 <= microbatch.counter < limit:
-        raise LocalProtocolError(f"expected a counter below {limit}, got {microbatch.counter}")
+    if microbatch.data_counter >= limit:
+        raise LocalProtocolError(f"expected a counter below {limit}, got {microbatch.data_counter}")
     epoch = microbatch.epoch.to_bytes(8, "big")
     permutation = Permutation(tagged_digest(_TAG, epoch_seed, epoch, microbatch.source.encode()), num_windows)
-    start = microbatch.counter * size
+    start = microbatch.data_counter * size
     return tuple(permutation[position] for position in range(start, start + size))
 
 
 def microbatches_per_source(num_windows: int, size: int) -> int:
     """Return how many microbatches one peer can start in an epoch before its data would repeat."""
-    return num_windows // size
+    return min(num_windows // size, SECOND_VISIT)
 
 
 class Permutation:

@@ -221,6 +221,8 @@ class ValidationSpec(Section):
         warmup_epochs: in the first epochs nobody is blamed for harm.
         replay_ppm: what a validator does again of an epoch, of what a peer does in it on average; all validators
             together spend no more than this share of the training.
+        pair_every: of so many microbatches a source visits the data of one, which only it knows, once more along
+            another pathway; 0 for none (docs/decisions/0306).
     """
 
     seats: Annotated[int, Field(gt=0, le=64)] = 16
@@ -231,6 +233,7 @@ class ValidationSpec(Section):
     least_records: Count = 8
     warmup_epochs: Count = 1
     replay_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 100_000
+    pair_every: Annotated[int, Field(ge=0, le=1 << 20)] = 16
 
 
 class ShardRef(Section):

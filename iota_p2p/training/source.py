@@ -12,6 +12,7 @@ import trio
 
 from iota_p2p.model.boundary.codes import DivergedError
 from iota_p2p.training.counters import Counters
+from iota_p2p.training.second_visits import SecondVisits
 from iota_p2p.training.stage_worker import StageWorker
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_protocols.chain import source_input
@@ -59,6 +60,13 @@ class Source:
     done: dict[int, Done] = field(default_factory=dict)
     paused: bool = False
     on_done: Callable[[MicrobatchId, int], None] = lambda _microbatch, _loss: None
+    _visits: SecondVisits = field(init=False)
+    _due: MicrobatchId | None = None
+
+    def __post_init__(self) -> None:
+        rules = self.share.spec.validation
+        every = rules.pair_every if rules is not None else 0
+        self._visits = SecondVisits(self.share.identity, self.share.terms.run_id, every)
 
     async def run(self) -> None:
         """Keep `in_flight` microbatches going until cancelled."""
@@ -77,8 +85,13 @@ class Source:
         return self.counters.peek(self.share.epoch) < self.share.data.microbatches_per_source
 
     def _next(self) -> MicrobatchId:
-        epoch = self.share.epoch
-        return MicrobatchId(epoch=epoch, source=self.share.identity.peer_id, counter=self.counters.take(epoch))
+        epoch, due = self.share.epoch, self._due
+        if due is not None and due.epoch == epoch:
+            self._due = None
+            return due
+        started = MicrobatchId(epoch=epoch, source=self.share.identity.peer_id, counter=self.counters.take(epoch))
+        self._due = self._visits.due_after(started)
+        return started
 
     async def _drive(self, microbatch: MicrobatchId, limiter: trio.Semaphore) -> None:
         counts = self.share.counts

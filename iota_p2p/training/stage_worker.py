@@ -17,7 +17,6 @@ from iota_p2p.training.pathway import Pathway
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.digest import Digest, digest
 from iota_p2p_crypto.envelope import Verified
-from iota_p2p_crypto.errors import MalformedError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.activation import (
     ActivationRequest,
@@ -115,7 +114,7 @@ class StageWorker:
         reason = "busy" if call in self._open else self._reason_to_refuse(header.microbatch, header.stage)
         if reason is not None:
             return self._refuse(header, reason)
-        self._check_counter(header.microbatch)
+        self.share.data.check_counter(header.microbatch)
         work = receive_request(header, payload, caller, self.share.terms, self._seen)
         self.share.payloads.add(self.share.epoch, payload)
         self._open.add(call)
@@ -146,12 +145,6 @@ class StageWorker:
         if len(self._answers) > ANSWERS_KEPT:
             self._answers.popitem(last=False)
 
-    def _check_counter(self, microbatch: MicrobatchId) -> None:
-        # [microbatch-counter] the data has such a microbatch
-        limit = self.share.data.microbatches_per_source
-        if microbatch.counter >= limit:
-            raise MalformedError("microbatch-counter", f"expected a counter below {limit}, got {microbatch.counter}")
-
     async def work_on(self, work: StageInput, payload: bytes | None) -> Worked:
         """Run a microbatch through our stage and everything behind it; return what came of it.
 
@@ -164,7 +157,7 @@ class StageWorker:
         stage = self.share.stages[work.stage]
         # Two sources' microbatches of one number may wait at the same moment, when a merge is done.
         tie = int.from_bytes(work.digest[:8], "big")
-        order = (work.microbatch.epoch, work.microbatch.counter, work.stage, tie)
+        order = (work.microbatch.epoch, work.microbatch.data_counter, work.stage, tie)
         self._under_way[work.stage] += 1
         try:
             async with stage.gate.passing():

@@ -97,8 +97,8 @@ class ReplayRound:
 
     def _hand(self, pairs: frozenset[Pair]) -> tuple[Pair, ...]:
         """Return what is dealt to us, suspects first."""
-        parts = attribute(self.evidence, self.rules.costs_ppm)
-        suspects = {peer_id for peer_id, part in parts.items() if part.low > 0}
+        parts = attribute(self.evidence, self.rules)
+        suspects = {peer_id for peer_id, part in parts.items() if part.harm.low > 0}
         suspects |= understating_tails(self.evidence, len(self.rules.costs_ppm))
         hands = deal_replays(self.seed, pairs, suspects, self.voters.weights.keys(), self.voters.seats)
         return hands.get(self._me, ())[:MAX_LOOKS]

@@ -17,4 +17,5 @@ def scoring_rules(spec: ValidationSpec, figures: RunFigures) -> ScoringRules:
         clasp_ruin_ppm=spec.clasp_ruin_ppm,
         least_records=spec.least_records,
         warmup_epochs=spec.warmup_epochs,
+        pair_every=spec.pair_every,
     )

@@ -201,7 +201,7 @@ def stolen_receipt(_: Identity, request: Request) -> Request:
 def far_counter(_: Identity, request: Request) -> Request:
     """Ask for a microbatch that the data does not have."""
     header = ActivationRequest.from_fields(request.header)
-    microbatch = header.microbatch.model_copy(update={"counter": 1 << 40})
+    microbatch = header.microbatch.model_copy(update={"counter": 1 << 39})
     return Request(header.model_copy(update={"microbatch": microbatch}).to_fields(), request.payload)
 
 

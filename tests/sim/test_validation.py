@@ -15,6 +15,7 @@ from iota_p2p.audit.dossier import open_dossier
 from iota_p2p.audit.recomputation import recompute
 from iota_p2p.audit.verification import verify
 from iota_p2p.ledger.ledger import FILE_NAME, open_ledger
+from iota_p2p.run.spec import ValidationSpec
 from iota_p2p.validation.validation import Validation, ValidationConfig, open_validation
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.scoring.combination import ScoringRules
@@ -22,7 +23,8 @@ from iota_p2p_protocols.scoring.replay_draw import Pair
 from iota_p2p_protocols.scoring.result import CertifiedResult
 from iota_p2p_testnet.training_swarm import Member, TrainingSwarm, open_training_swarm, small_run
 
-RULES = ScoringRules(costs_ppm=(500_000, 500_000), pot=1000)
+PAIR_EVERY = 2
+RULES = ScoringRules(costs_ppm=(500_000, 500_000), pot=1000, pair_every=PAIR_EVERY)
 STEP_S = 0.5
 
 
@@ -31,7 +33,8 @@ async def validated_swarm(
     folder: Path, num_peers: int = 4
 ) -> AsyncIterator[tuple[TrainingSwarm, dict[PeerId, Validation]]]:
     """Run a swarm of two stages whose peers all validate."""
-    spec = small_run(folder, target_microbatches=150)
+    validation = ValidationSpec(pair_every=PAIR_EVERY)
+    spec = small_run(folder, target_microbatches=150).model_copy(update={"validation": validation})
     async with open_training_swarm(0, spec, folder) as swarm, AsyncExitStack() as stack:
         validations = {}
         for number in range(num_peers):

@@ -50,11 +50,12 @@ def documents() -> dict[str, Document]:
     return {
         "microbatches": {
             "provenance": OURS,
-            "fields": "run_id, digest: hex; epoch, source, counter: the id",
+            "fields": "run_id, digest: hex; epoch, source, counter: the id; data_counter: of the visit that was first",
             "cases": [
                 _microbatch_case("of the other files", microbatch(), RUN),
                 _microbatch_case("another counter", microbatch(4), RUN),
                 _microbatch_case("another run", microbatch(), OTHER_RUN),
+                _microbatch_case("its second visit", microbatch().second_visit(), RUN),
                 _microbatch_case(
                     "largest", MicrobatchId(epoch=2**63 - 1, source=PEERS[1].peer_id, counter=2**63 - 1), RUN
                 ),
@@ -140,9 +141,9 @@ def _run_work_log(case: Case) -> None:
 
 
 def _run_microbatch(case: Case) -> None:
-    assert MicrobatchId.from_fields({name: case[name] for name in ("epoch", "source", "counter")}).digest(
-        bytes.fromhex(case["run_id"])
-    ) == bytes.fromhex(case["digest"])
+    found = MicrobatchId.from_fields({name: case[name] for name in ("epoch", "source", "counter")})
+    assert found.digest(bytes.fromhex(case["run_id"])) == bytes.fromhex(case["digest"])
+    assert found.data_counter == case["data_counter"]
 
 
 RUNNERS: dict[str, Callable[[Case], None]] = {
@@ -156,7 +157,8 @@ RUNNERS: dict[str, Callable[[Case], None]] = {
 
 
 def _microbatch_case(name: str, of: MicrobatchId, run_id: bytes) -> Case:
-    return {"name": name, **of.to_fields(), "run_id": run_id.hex(), "digest": of.digest(run_id).hex()}
+    found = {"digest": of.digest(run_id).hex(), "data_counter": of.data_counter}
+    return {"name": name, **of.to_fields(), "run_id": run_id.hex(), **found}
 
 
 def _requests() -> list[Case]:

@@ -1,5 +1,6 @@
 """Generates and runs protocols/vectors/scoring: seeds, elections, evidence, score records, results, equivocations."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from iota_p2p_crypto import canonical, vrf
@@ -10,16 +11,19 @@ from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
 from iota_p2p_protocols.butterfly.report_fault import make_report_fault
 from iota_p2p_protocols.message import open_signed, seal_message
+from iota_p2p_protocols.microbatch import SECOND_VISIT, MicrobatchId
 from iota_p2p_protocols.scoring.accusation import Accusation, check_accusation
 from iota_p2p_protocols.scoring.combination import Findings, ScoringRules, combine
 from iota_p2p_protocols.scoring.conviction import open_proof
 from iota_p2p_protocols.scoring.election import ElectionProof, Electorate, verify_election
 from iota_p2p_protocols.scoring.equivocation import open_equivocation_proof
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms, open_evidence
+from iota_p2p_protocols.scoring.paired_probes import find_pairs
 from iota_p2p_protocols.scoring.preference import Preference, agreed
 from iota_p2p_protocols.scoring.result import EpochResult, check_result, make_result, open_certified_result
 from iota_p2p_protocols.scoring.score_record import ScoreRecord, check_record
 from iota_p2p_protocols.scoring.seed_chain import genesis_seed, next_seed
+from iota_p2p_protocols.scoring.silence import silent_validators
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 from tests.butterfly.reports import TRUTH, report, signed
 from tests.scoring import scenes
@@ -59,6 +63,11 @@ def documents() -> dict[str, Document]:
             "fields": "envelope: hex; rules: canonical bytes in hex; error: the rule by which it is refused",
             "cases": _records(),
         },
+        "pairs": {
+            "provenance": OURS,
+            "fields": "microbatches: [source, counter] of one epoch; pair_every; pairs: [first, second] positions",
+            "cases": _pairs(),
+        },
         "results": {
             "provenance": OURS + SETTING,
             "fields": "envelope, records: hex; weights by peer id; quorum; error: the rule by which it is refused",
@@ -68,6 +77,11 @@ def documents() -> dict[str, Document]:
             "provenance": OURS + SETTING,
             "fields": "envelope: hex; fields of the commitment, digests in hex; error: the rule by which it is refused",
             "cases": _work(),
+        },
+        "silences": {
+            "provenance": OURS + SETTING,
+            "fields": "weights by peer id; seats; signers of records; silent: peer ids",
+            "cases": _silences(),
         },
         "equivocations": {
             "provenance": OURS + SETTING,
@@ -96,11 +110,41 @@ def run(file: str, case: Case) -> None:
         "evidence": _run_evidence,
         "work": _run_work,
         "score_records": _run_record,
+        "pairs": _run_pairs,
         "results": _run_result,
+        "silences": _run_silence,
         "equivocations": _run_equivocation,
         "accusations": _run_accusation,
         "preferences": _run_preference,
     }[file](case)
+
+
+def _silences() -> list[Case]:
+    peers = sorted(validator.peer_id for validator in VALIDATORS)
+
+    def case(name: str, weights: Sequence[int], seats: int, num_signers: int) -> Case:
+        given: Case = {
+            "weights": dict(zip(peers, weights, strict=True)),
+            "seats": seats,
+            "signers": peers[:num_signers],
+        }
+        return {"name": name, **given, "silent": list(_silent(given))}
+
+    return [
+        case("all are there", (1, 1, 1, 1), 4, 4),
+        case("one of four is not", (1, 1, 1, 1), 4, 3),
+        case("fewer seats than candidates: nobody knows", (1, 1, 1, 1), 3, 3),
+        case("only the heaviest has a whole seat", (4, 1, 1, 1), 2, 0),
+    ]
+
+
+def _silent(case: Case) -> tuple[PeerId, ...]:
+    weights = {PeerId(peer_id): weight for peer_id, weight in case["weights"].items()}
+    return silent_validators(Electorate(EPOCH, weights, case["seats"]), case["signers"])
+
+
+def _run_silence(case: Case) -> None:
+    assert list(_silent(case)) == case["silent"]
 
 
 def _work() -> list[Case]:
@@ -295,6 +339,38 @@ def _records() -> list[Case]:
         {"name": name, "envelope": envelope.hex(), "rules": rules, **({"error": error} if error else {})}
         for name, envelope, error in cases
     ]
+
+
+def _pairs() -> list[Case]:
+    ours, theirs = PEERS[:2]
+    cases: dict[str, list[tuple[PeerId, int]]] = {
+        "two visits": [(ours, 3), (ours, 4), (ours, SECOND_VISIT + 4)],
+        "the second shown first": [(ours, SECOND_VISIT + 4), (ours, 4)],
+        "of a source each": [(ours, 0), (theirs, SECOND_VISIT + 1), (ours, SECOND_VISIT), (theirs, 1)],
+        "of two sources": [(ours, 0), (theirs, SECOND_VISIT)],
+        "no first": [(ours, 1), (ours, SECOND_VISIT)],
+        "two in a stretch, beside an honest source": [
+            *[(ours, counter) for counter in (7, 8, 9, SECOND_VISIT + 7, SECOND_VISIT + 8, SECOND_VISIT + 9)],
+            *[(theirs, counter) for counter in (15, 16, SECOND_VISIT + 15, SECOND_VISIT + 16)],
+        ],
+    }
+    return [
+        {
+            "name": name,
+            "microbatches": [list(one) for one in shown],
+            "pair_every": 8,
+            "pairs": find_pairs(_ids(shown), 8).tolist(),
+        }
+        for name, shown in cases.items()
+    ]
+
+
+def _ids(shown: Iterable[tuple[PeerId, int]]) -> list[MicrobatchId]:
+    return [MicrobatchId(epoch=EPOCH, source=source, counter=counter) for source, counter in shown]
+
+
+def _run_pairs(case: Case) -> None:
+    assert find_pairs(_ids(map(tuple, case["microbatches"])), case["pair_every"]).tolist() == case["pairs"]
 
 
 def _run_record(case: Case) -> None:

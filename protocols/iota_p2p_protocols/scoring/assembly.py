@@ -44,7 +44,7 @@ def score_rows(
     Above MAX_ROWS those with the least work are left out: they would earn the least.
     """
     failed = {peer_id for peer_id, saw in seen.items() if saw.replay == "failed"} - {validator}
-    parts = attribute(evidence, rules.costs_ppm, failed)
+    parts = attribute(evidence, rules, failed)
     mean_loss = mean_loss_micronats(evidence)
     epoch = evidence.records[0].record.payload.microbatch.epoch if evidence.records else 0
     rows = []
@@ -53,9 +53,9 @@ def score_rows(
         findings = Findings(
             work=part.work,
             num_records=part.num_records,
-            clasp_effect=part.effect,
-            clasp_low=part.low,
-            clasp_high=part.high,
+            clasp_effect=part.harm.effect,
+            clasp_low=part.harm.low,
+            clasp_high=part.harm.high,
             replay=saw.replay,
             faults=saw.faults,
             evidence_ppm=evidence.shown_ppm(peer_id),

@@ -1,5 +1,6 @@
 """What an epoch's evidence says of every peer: the work it did, and what its part did to the losses."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,9 @@ from iota_p2p_protocols.scoring.clasp import (
     stretches,
     trusted_records,
 )
+from iota_p2p_protocols.scoring.combination import ScoringRules
 from iota_p2p_protocols.scoring.evidence import JoinedEvidence, Witnessed
+from iota_p2p_protocols.scoring.paired_probes import Pairs, find_pairs, paired_effects
 
 # Stretches of an epoch whose common loss is taken out, while each still holds a few records of every replica.
 MAX_STRETCHES = 16
@@ -25,21 +28,41 @@ _MOST_MICRONATS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
+class Harm:
+    """What one estimator says of a peer, in millionths of a nat, of the stage where the lower bound is highest.
+
+    Attributes:
+        effect: its contrast; 0 for a peer without a replica beside it.
+        low, high: the interval; the widest there is for such a peer, or of too few records.
+    """
+
+    effect: int = 0
+    low: int = -_MOST_MICRONATS
+    high: int = _MOST_MICRONATS
+
+
+@dataclass(frozen=True, slots=True)
 class Attribution:
     """One peer's part in an epoch.
 
     Attributes:
         work: sum over its records of tokens times the cost of the stages it did, in token-ppm.
         num_records: pathways through it.
-        effect, low, high: its contrast and the interval, in millionths of a nat, of the stage where the lower bound
-            is highest; 0 and the widest interval for a peer without a replica beside it.
+        num_pairs: of those, how many are one of two visits to the same data.
+        by_records: its harm by the losses of all records.
+        by_pairs: by differences of two visits to the same data, of its first or its second ones.
     """
 
     work: int = 0
     num_records: int = 0
-    effect: int = 0
-    low: int = -_MOST_MICRONATS
-    high: int = _MOST_MICRONATS
+    num_pairs: int = 0
+    by_records: Harm = Harm()
+    by_pairs: Harm = Harm()
+
+    @property
+    def harm(self) -> Harm:
+        """What counts: whichever is more certain of harm. So nobody can hide what all records show behind pairs."""
+        return max(self.by_records, self.by_pairs, key=lambda one: one.low)
 
 
 def mean_loss_micronats(evidence: JoinedEvidence) -> int:
@@ -49,7 +72,7 @@ def mean_loss_micronats(evidence: JoinedEvidence) -> int:
 
 
 def attribute(
-    evidence: JoinedEvidence, costs_ppm: Sequence[int], discredited: Collection[PeerId] = ()
+    evidence: JoinedEvidence, rules: ScoringRules, discredited: Collection[PeerId] = ()
 ) -> dict[PeerId, Attribution]:
     """Return every peer's part.
 
@@ -58,21 +81,24 @@ def attribute(
 
     Args:
         evidence: the epoch's joined evidence.
-        costs_ppm: what each stage costs, of the whole model's cost.
+        rules: the run's.
         discredited: peers whose replay failed.
     """
-    peers = {peer_id for one in evidence.records for peer_id in one.pathway}
-    worst = dict.fromkeys(peers, (0, -_MOST_MICRONATS, _MOST_MICRONATS))
-    fit = _Fit.of(_believed(evidence, discredited), len(costs_ppm)).trusted()
-    for effects, replicas in zip(fit.explained(), fit.replicas, strict=True):
-        for level, peer_id in enumerate(replicas):
-            found = _in_micronats(effects, level)
-            if found[1] > worst[peer_id][1]:
-                worst[peer_id] = found
-    work, counts = _work(evidence, costs_ppm)
+    fit = _Fit.of(_believed(evidence, discredited), len(rules.costs_ppm)).trusted()
+    pairs_N2 = find_pairs([one.record.payload.microbatch for one in fit.records], rules.pair_every)
+    by_records, by_pairs = fit.worst(fit.explained()), fit.worst(*fit.paired(pairs_N2))
+    visits = [fit.records[position] for position in pairs_N2.ravel().tolist()]
+    num_pairs = Counter(peer_id for one in visits for peer_id in set(one.pathway))
+    work, counts = _work(evidence, rules.costs_ppm)
     return {
-        peer_id: Attribution(work[peer_id], counts[peer_id], *worst[peer_id])
-        for peer_id in sorted(peers, key=peer_id_to_bytes)
+        peer_id: Attribution(
+            work[peer_id],
+            counts[peer_id],
+            num_pairs[peer_id],
+            by_records.get(peer_id, Harm()),
+            by_pairs.get(peer_id, Harm()),
+        )
+        for peer_id in sorted(work, key=peer_id_to_bytes)
     }
 
 
@@ -115,9 +141,7 @@ class _Fit:
             number = {peer_id: level for level, peer_id in enumerate(peers)}
             replicas.append(peers)
             stages.append(np.array([number[one.pathway[stage]] for one in records], dtype=np.intp))
-        times_R = np.array([one.record.payload.time_ms for one in records], dtype=np.int64)
-        num_stretches = max(1, min(MAX_STRETCHES, len(records) // _RECORDS_PER_STRETCH))
-        return cls(records, replicas, losses_R, stages, stretches(times_R, num_stretches))
+        return cls(records, replicas, losses_R, stages, _stretches([_time_ms(one) for one in records]))
 
     @property
     def tails(self) -> frozenset[PeerId]:
@@ -135,14 +159,32 @@ class _Fit:
         """Return the effects of each stage's peers."""
         return explained_effects(self.losses_R, self.stages, [self.stretch_R])
 
+    def paired(self, pairs_N2: Pairs) -> tuple[list[PeerEffects], list[PeerEffects]]:
+        """Return the effects of each stage's peers on first visits and on second ones."""
+        stretch_N = _stretches([_time_ms(self.records[first]) for first in pairs_N2[:, 0]])
+        return paired_effects(self.losses_R, self.stages, pairs_N2, [stretch_N])
 
-def _in_micronats(effects: PeerEffects, level: int) -> tuple[int, int, int]:
-    low, high = effects.interval(level)
-    values = (float(effects.contrasts_P[level]), low, high)
-    effect, low_micro, high_micro = (
-        round(min(max(value * MICRONATS_PER_NAT, -_MOST_MICRONATS), _MOST_MICRONATS)) for value in values
-    )
-    return effect, low_micro, high_micro
+    def worst(self, *estimates: Sequence[PeerEffects]) -> dict[PeerId, Harm]:
+        """Return for each peer what has the highest lower bound, of all estimates and stages."""
+        found: dict[PeerId, Harm] = {}
+        for effects, replicas in (one for stages in estimates for one in zip(stages, self.replicas, strict=True)):
+            for level, peer_id in enumerate(replicas):
+                found[peer_id] = max(found.get(peer_id, Harm()), _harm(effects, level), key=lambda one: one.low)
+        return found
+
+
+def _time_ms(one: Witnessed) -> int:
+    return one.record.payload.time_ms
+
+
+def _stretches(times_ms: Sequence[int]) -> Levels:
+    num_stretches = max(1, min(MAX_STRETCHES, len(times_ms) // _RECORDS_PER_STRETCH))
+    return stretches(np.array(times_ms, dtype=np.int64), num_stretches)
+
+
+def _harm(effects: PeerEffects, level: int) -> Harm:
+    values = (float(effects.contrasts_P[level]), *effects.interval(level))
+    return Harm(*(round(min(max(value * MICRONATS_PER_NAT, -_MOST_MICRONATS), _MOST_MICRONATS)) for value in values))
 
 
 def _work(evidence: JoinedEvidence, costs_ppm: Sequence[int]) -> tuple[Mapping[PeerId, int], Mapping[PeerId, int]]:

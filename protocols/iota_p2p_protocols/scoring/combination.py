@@ -36,6 +36,7 @@ class ScoringRules(Message):
         clasp_ruin_ppm: harm from which on nothing is paid; in between it falls in a straight line.
         least_records: fewer records say nothing about a peer's harm.
         warmup_epochs: in the first epochs nobody is blamed for harm: replicas that never merged differ by much.
+        pair_every: of so many counters a source visits one's data twice; 0 for no second visits.
     """
 
     costs_ppm: Annotated[tuple[Ppm, ...], Field(min_length=1, max_length=MAX_STAGES)]
@@ -45,6 +46,7 @@ class ScoringRules(Message):
     clasp_ruin_ppm: Ppm = 30_000
     least_records: Count = 8
     warmup_epochs: Count = 1
+    pair_every: Count = 0
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes, as a ledger keeps them."""
