@@ -64,11 +64,13 @@ RESULT = Domain("result", 1, 128 * _KIB, max_signatures=64)
 # Progress of up to 64 sources, 400 bytes each.
 EPOCH_CLOSE = Domain("epoch-close", 1, 32 * _KIB)
 # Four digests and some counts: 330 bytes.
-CONTRIBUTION = Domain("contribution", 1, 512)
+CONTRIBUTION = Domain("contribution", 2, 512)
 # 64 peer ids and digests; two thirds of them sign it.
 ROSTER = Domain("roster", 1, 8 * _KIB, max_signatures=64)
-# The digests of 64 reports and the numbers of the shards that were lost; two thirds of the members sign it.
-MERGE = Domain("merge", 1, 12 * _KIB, max_signatures=64)
+# 64 peer ids, the digests of 64 rows and the numbers of the shards that were lost; two thirds of the members sign it.
+MERGE = Domain("merge", 2, 12 * _KIB, max_signatures=64)
+# 64 peer ids and the numbers of the shards that were lost; two thirds of the members sign it.
+ROW_MEAN = Domain("row-mean", 1, 12 * _KIB, max_signatures=64)
 # A digest and a list of missing members for each of 63 shards.
 REDUCER_REPORT = Domain("reducer-report", 1, 12 * _KIB)
 # Three digests, lengths and counts: 300 bytes.
@@ -97,6 +99,7 @@ DOMAINS: tuple[Domain, ...] = (
     REPLAY_FINDING,
     RESULT,
     ROSTER,
+    ROW_MEAN,
     SCORE,
     SETTLEMENT_VOTE,
     STATE_MANIFEST,

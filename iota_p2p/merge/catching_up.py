@@ -27,15 +27,17 @@ class CatchingUp:
         fetch: how they are asked.
         replicas: returns who they are now.
         last_epoch: returns the latest epoch that there can be.
+        patience_s: how long to ask.
     """
 
     fetch: BaseFetch
     replicas: Callable[[], Sequence[PeerId]]
     last_epoch: Callable[[], int]
+    patience_s: float = CATCH_UP_S
 
     async def run(self, after: int) -> tuple[int, OuterState] | None:
         """Return a state of a later epoch than `after`, and which; None if nobody has one in time."""
-        until_s = trio.current_time() + CATCH_UP_S
+        until_s = trio.current_time() + self.patience_s
         while self.replicas() and trio.current_time() < until_s:
             best = best_base(await self.fetch.ask(self.replicas()), self.last_epoch())
             if best is not None and best[0].epoch > after:

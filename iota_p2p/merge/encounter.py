@@ -9,13 +9,16 @@ import trio
 from iota_p2p.merge.collecting import Collecting
 from iota_p2p.merge.letters import Letters
 from iota_p2p.merge.meeting import MeetingTask
-from iota_p2p.merge.memory import MergeMemory
+from iota_p2p.merge.memory import MergeMemory, vector_digest
+from iota_p2p.merge.outer_step import OuterState
 from iota_p2p.merge.reduction import Reduction, reduce_round
 from iota_p2p.merge.round import Committed, Contributor, Means, Round
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.butterfly.contribution import Contribution, check_contribution
+from iota_p2p_protocols.butterfly.merge_certificate import NO_VELOCITY, Merge, merge_of
 from iota_p2p_protocols.butterfly.roster import RosterCertificate
+from iota_p2p_protocols.butterfly.row_mean import RowMean
 
 # The machine gives up by itself after some rounds of conveners; in a large stage of silent ones that is too long.
 MEETING_S = 20.0
@@ -30,12 +33,37 @@ class Outcome:
         round_: the merge.
         reduction: its mean.
         faults: proofs of what members did wrong.
+        rows: the row means that were combined to it (`columns`); none if one roster holds everybody.
     """
 
     certificate: RosterCertificate
     round_: Round
     reduction: Reduction
     faults: tuple[bytes, ...]
+    rows: tuple[Verified[RowMean], ...] = ()
+
+    @property
+    def members(self) -> tuple[PeerId, ...]:
+        """Whose work is in it: the roster's members, then those of the other rows."""
+        own = self.round_.members
+        return (*own, *(PeerId(one) for row in self.rows for one in row.payload.peers if one not in own))
+
+    @property
+    def samples(self) -> int:
+        """How many microbatches count."""
+        return sum(row.payload.samples for row in self.rows) or sum(self.round_.samples)
+
+    def merge_to(self, state: OuterState) -> Merge:
+        """Return what we sign of it: that it came to a state."""
+        velocity = NO_VELOCITY if state.velocity_W is None else vector_digest(state.velocity_W)
+        return merge_of(
+            self.certificate,
+            self.round_.shard_map,
+            self.reduction.claims,
+            theta_digest=vector_digest(state.theta_W),
+            velocity_digest=velocity,
+            rows=[row.digest for row in self.rows],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from iota_p2p_crypto.errors import PeerUnavailableError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.butterfly.contribution import meeting_purpose
 from iota_p2p_protocols.butterfly.exchange import Base
+from iota_p2p_protocols.butterfly.grid import Seat, take_seat
 
 # Replicas come to an epoch at about the same time, and records need half a second to be where all look.
 FIRST_LOOK_S = 1.0
@@ -49,6 +50,7 @@ class MeetingPoint:
         known: returns its other replicas as the view has them.
         ask: returns what those who answer began their epoch of the stage with.
         found: who else answers for the stage.
+        seat: who meets whom in the last merge that we came to, as far as we knew then.
     """
 
     rendezvous: Rendezvous
@@ -57,15 +59,33 @@ class MeetingPoint:
     known: Callable[[], Collection[PeerId]]
     ask: Callable[[Sequence[PeerId]], Awaitable[Mapping[PeerId, Base]]]
     found: set[PeerId] = field(default_factory=set)
+    seat: Seat = field(init=False)
     _came: set[PeerId] = field(default_factory=set)  # of the found, those that were at a merge
     _absent: dict[PeerId, None] = field(default_factory=dict)  # in the order in which they did not come
     _attending: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def __post_init__(self) -> None:
+        """Begin as one of which no others are known."""
+        self.seat = Seat(self.me, ((self.me,),), 0)
 
     def others(self) -> list[PeerId]:
         """Return the stage's other replicas, those of the view and those found."""
         known = set(self.known()) - {self.me}
         self.found -= known  # from now on the view says whether they are there
         return sorted(known | self.found)
+
+    def take_seat(self, seed: bytes, most: int) -> None:
+        """Draw who meets whom, at an epoch's end: more than `most` replicas are a grid of rows (`grid`)."""
+        self.seat = take_seat(seed, self.stage, self.me, self.others(), most)
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are; one where all replicas meet."""
+        return len(self.seat.rows)
+
+    def expected(self) -> list[PeerId]:
+        """Return who is there to meet us, ourselves among them: all replicas, or of a grid our row."""
+        return [*(one for one in self.others() if self.num_rows == 1 or one in self.seat.mates), self.me]
 
     def vouched(self) -> list[PeerId]:
         """Return those of them whom the view or an earlier merge vouches for."""

@@ -141,6 +141,8 @@ class Merger:
             data, author, run_id=run_id, epoch=self.share.epoch, now_s=now_s, opener=open_recent
         )
         merge = self._merges.get(contribution.payload.stage)
+        if contribution.payload.num_rows > 1:
+            return  # of so many replicas most are in other rows; those of ours bring it themselves
         if merge is not None and merge.held.epoch == contribution.payload.epoch:
             merge.letters.take(author, "contribution", data)
 

@@ -23,18 +23,21 @@ class Origin:
         epoch: the epoch that ends.
         base_digest: of the weights that it began with.
         codec: the run's, by name.
+        row, num_rows: our row of a grid, of how many.
     """
 
     stage: int
     epoch: int
     base_digest: Digest
     codec: str
+    row: int = 0
+    num_rows: int = 1
 
     @classmethod
-    def of(cls, held: HeldStage, codec: str) -> "Origin":
+    def of(cls, held: HeldStage, codec: str, row: int = 0, num_rows: int = 1) -> "Origin":
         """Return it of a stage's current epoch, whose base must be known."""
         assert held.base_digest is not None  # noqa: S101 - whoever contributes has a base
-        return cls(held.index, held.epoch, held.base_digest, codec)
+        return cls(held.index, held.epoch, held.base_digest, codec, row, num_rows)
 
 
 def sign_contribution(means: Means, origin: Origin, work: EpochWork, committed: Committed) -> Verified[Contribution]:
@@ -54,5 +57,7 @@ def sign_contribution(means: Means, origin: Origin, work: EpochWork, committed: 
         base_digest=origin.base_digest,
         log_root=work.log_root,
         end_digest=vector_digest(work.theta_W),
+        row=origin.row,
+        num_rows=origin.num_rows,
     )
     return open_signed(seal_message(contribution, means.identity), Contribution)

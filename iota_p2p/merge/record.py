@@ -24,9 +24,9 @@ class MergeRecord:
         theta_digest: of those weights.
         seconds: from the close to the new weights; the stage paused no longer than that.
         roster: digest of the roster certificate's payload.
-        members: who took part.
+        members: who took part; in a grid our own row first.
         shards, lost_shards: how many parts the vector had, and how many of them kept their old value.
-        matrix: who agreed with whom, a line for each member.
+        matrix: who agreed with whom in our row, a line for each member.
         faults: proofs of what members did wrong (`faults.verify_fault`).
         named: whom they name.
         bytes_up: payload bytes that we gave to others; bytes_formula: what they should be.
@@ -51,14 +51,16 @@ class MergeRecord:
     clipped: frozenset[int] = field(default_factory=frozenset)
 
 
-def bytes_formula(round_: Round) -> int:
-    """Return the payload bytes each member gives: 2 W (N-1) / N to reduce and W (N-2) / N to gather, W as encoded."""
+def bytes_formula(round_: Round, num_rows: int = 1) -> int:
+    """Return the payload bytes each member gives: 2 W (N-1) / N to reduce and W (N-2) / N to gather, W as encoded.
+
+    In a grid N is its row's members, and it gives the row's mean once to each other row: W (R-1) with R rows.
+    """
     count = len(round_.contributors)
-    if count == 1:
-        return 0
     contributed = round_.codec.encoded_bytes(round_.num_values)
     results = round_.result.encoded_bytes(round_.num_values)
-    return (2 * contributed * (count - 1) + results * (count - 2)) // count
+    gathered = max(0, results * (count - 2))
+    return (2 * contributed * (count - 1) + gathered) // count + results * (num_rows - 1)
 
 
 def record_of(outcome: Outcome, theta_digest: Digest, seconds: float, bytes_up: int) -> MergeRecord:
@@ -71,13 +73,13 @@ def record_of(outcome: Outcome, theta_digest: Digest, seconds: float, bytes_up: 
         theta_digest=theta_digest,
         seconds=seconds,
         roster=round_.roster,
-        members=round_.members,
+        members=outcome.members,
         shards=sum(bool(shard.blocks) for shard in round_.shard_map.shards),
         lost_shards=reduction.lost_shards,
         matrix=str(reduction.matrix),
         faults=outcome.faults,
         bytes_up=bytes_up,
-        bytes_formula=bytes_formula(round_),
-        samples=sum(round_.samples),
+        bytes_formula=bytes_formula(round_, max(1, len(outcome.rows))),
+        samples=outcome.samples,
         clipped=reduction.clipped,
     )

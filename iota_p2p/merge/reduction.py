@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from iota_p2p.merge.collecting import Collecting
-from iota_p2p.merge.gathering import Gathering, mean_gradient
+from iota_p2p.merge.gathering import Gathering, Results, mean_gradient
 from iota_p2p.merge.letters import Letters
 from iota_p2p.merge.memory import MergeMemory, Reduced
 from iota_p2p.merge.outer_step import Vector
@@ -25,6 +25,7 @@ class Reduction:
 
     Attributes:
         gradient_W: mean pseudo-gradient.
+        results: the blocks that it was decoded from, by shard.
         claims: by shard what everybody takes; None where it is lost or empty.
         here: whether every shard that is not lost is here.
         lost_shards: how many shards with blocks keep their old value.
@@ -36,6 +37,7 @@ class Reduction:
     """
 
     gradient_W: Vector
+    results: Results
     claims: Sequence[ShardClaim | None]
     here: bool
     lost_shards: int
@@ -71,6 +73,7 @@ async def reduce_round(
     faults = await means.beside(partial(prove_contributors, collecting, list(reduced.values())))
     return Reduction(
         gradient_W=gradient_W,
+        results=gathering.results,
         claims=gathering.claims,
         here=gathering.here,
         lost_shards=sum(

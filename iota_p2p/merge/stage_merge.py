@@ -17,8 +17,9 @@ import numpy as np
 import trio
 
 from iota_p2p.merge.base_fetch import BaseFetch
-from iota_p2p.merge.catching_up import CatchingUp
+from iota_p2p.merge.catching_up import CATCH_UP_S, CatchingUp
 from iota_p2p.merge.certifying import Certifying
+from iota_p2p.merge.columns import ROWS_S, Columns
 from iota_p2p.merge.encounter import Encounter, Outcome
 from iota_p2p.merge.letters import Letters
 from iota_p2p.merge.lone_step import FIRST, LoneStep
@@ -36,9 +37,9 @@ from iota_p2p.training.held_stage import EpochWork, HeldStage
 from iota_p2p.training.lane import Priority
 from iota_p2p.training.work_share import WorkShare
 from iota_p2p_crypto.envelope import Verified
-from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.butterfly.codecs import CODECS
-from iota_p2p_protocols.butterfly.merge_certificate import NO_VELOCITY, Merge, merge_of
+from iota_p2p_protocols.butterfly.merge_certificate import Merge, check_merge
+from iota_p2p_protocols.butterfly.shard_map import MAX_MEMBERS
 
 _log = logging.getLogger(__name__)
 
@@ -101,10 +102,6 @@ class StageMerge:
     def _is_held(self) -> bool:
         return self.share.stages.get(self.held.index) is self.held
 
-    def others(self) -> list[PeerId]:
-        """Return who else serves the stage."""
-        return self.point.others()
-
     def turn(self) -> None:
         """Tell that the run has gone on to another epoch."""
         self._turned.set()
@@ -136,7 +133,7 @@ class StageMerge:
     async def _go_on(self) -> None:
         """Take the stage to the next epoch."""
         began_s = trio.current_time()
-        record = await self._merge(began_s) if self.others() else await self._alone(began_s)
+        record = await self._merge(began_s) if self.point.others() else await self._alone(began_s)
         if record is None:
             record = await self._catch_up()
         await self._known()
@@ -168,8 +165,12 @@ class StageMerge:
             if not self.signed.begin(held.index, held.epoch):
                 return None
             self.nursery.start_soon(self.point.look, held.epoch)
+            seed, most = epoch_seed(self.means.run_id, held.epoch), self.spec.most_in_a_roster or MAX_MEMBERS
+            self.point.take_seat(seed, most)
             committed = await self.means.beside(partial(self._commit, gradient_W))
             outcome = await self._encounter(work, committed).run()
+            if outcome is not None and self.point.num_rows > 1:
+                outcome = await self._meet_rows(outcome)
             if outcome is None:
                 return None
             step = partial(outer_step, held.base, outcome.reduction.gradient_W, self.spec, held.epoch)
@@ -177,12 +178,13 @@ class StageMerge:
             held.residual_W = committed.residual_W
             await self.share.lane.run(Priority.BACKWARD, partial(held.install, state, held.epoch + 1), FIRST)
         self.nursery.start_soon(self._certify, outcome, state, self.letters)
-        self.point.met(outcome.round_.members)
+        self.point.met(outcome.members)
         bytes_up = self.memory.given(held.index, outcome.round_.epoch)
         return record_of(outcome, vector_digest(state.theta_W), trio.current_time() - began_s, bytes_up)
 
     def _encounter(self, work: EpochWork, committed: Committed) -> Encounter:
-        contribution = sign_contribution(self.means, Origin.of(self.held, self.spec.codec), work, committed)
+        origin = Origin.of(self.held, self.spec.codec, self.point.seat.row, self.point.num_rows)
+        contribution = sign_contribution(self.means, origin, work, committed)
         self.memory.keep_committed(self.held.index, self.held.epoch, contribution.digest, committed)
         self.announce("contribution", contribution.envelope_bytes)
         return Encounter(
@@ -192,26 +194,33 @@ class StageMerge:
             own=contribution,
             committed=committed,
             seed=epoch_seed(self.means.run_id, self.held.epoch),
-            expected=lambda: [*self.others(), self.means.identity.peer_id],
+            expected=self.point.expected,
             vouched=self.point.vouched,
         )
 
+    async def _meet_rows(self, outcome: Outcome) -> Outcome | None:
+        """Go on from our row's mean to that of all rows."""
+        columns = Columns(
+            means=self.means,
+            letters=self.letters,
+            memory=self.memory,
+            seat=self.point.seat,
+            outcome=outcome,
+            accuse=self.on_fault,
+        )
+        combined = await columns.run()
+        self.nursery.start_soon(columns.linger)
+        return combined
+
     async def _certify(self, outcome: Outcome, state: OuterState, letters: Letters) -> None:
         """See what two thirds say came of a merge, while training goes on; take that if it is not what we have."""
-        velocity = NO_VELOCITY if state.velocity_W is None else vector_digest(state.velocity_W)
-        own = merge_of(
-            outcome.certificate,
-            outcome.round_.shard_map,
-            outcome.reduction.claims,
-            theta_digest=vector_digest(state.theta_W),
-            velocity_digest=velocity,
-        )
+        own = outcome.merge_to(state)
         certifying = self._certifying(outcome, letters)
         self._follow(await certifying.run(own), own, outcome)
         await certifying.linger()
 
-    def _certifying(self, outcome: Outcome, letters: Letters) -> Certifying:
-        return Certifying(self.means, letters, outcome.certificate, self.on_fault)
+    def _certifying(self, outcome: Outcome, letters: Letters) -> Certifying[Merge]:
+        return Certifying(self.means, letters, outcome.certificate, self.on_fault, Merge, "merge", check_merge)
 
     def _follow(self, certificate: Verified[Merge] | None, own: Merge, outcome: Outcome) -> None:
         """Note the certificate of what we have, or see to it that we fetch what the others have."""
@@ -233,7 +242,8 @@ class StageMerge:
         """Take what the others agreed on; our own work of the epoch is lost. Go on alone if nobody has anything."""
         began_s = trio.current_time()
         after = -1 if self.held.base is None else self.held.epoch
-        found = await CatchingUp(self._fetch, self.point.vouched, lambda: self.share.epoch).run(after)
+        patience_s = CATCH_UP_S + ROWS_S * (self.point.num_rows > 1)  # others may wait for our row
+        found = await CatchingUp(self._fetch, self.point.vouched, lambda: self.share.epoch, patience_s).run(after)
         if found is None:
             return await self._alone(began_s)
         epoch, state = found

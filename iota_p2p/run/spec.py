@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from iota_p2p_crypto import canonical
 from iota_p2p_crypto.digest import digest
 from iota_p2p_crypto.errors import LocalProtocolError, MalformedError, WrongRunError
+from iota_p2p_protocols.butterfly.shard_map import MAX_MEMBERS
 
 RunId = NewType("RunId", bytes)
 
@@ -191,6 +192,8 @@ class MergeSpec(Section):
         momentum: Nesterov's; 0 is none.
         first_momentum: where it begins.
         momentum_warmup_epochs: epochs until it has risen to `momentum`.
+        most_in_a_roster: more replicas than so many of a stage meet in a grid of several rosters; absent, as many as
+            fit one.
     """
 
     codec: Literal["float32", "bfloat16", "int8", "top-k"] = "int8"
@@ -198,6 +201,7 @@ class MergeSpec(Section):
     momentum: Fraction = Decimal(0)
     first_momentum: Fraction = Decimal(0)
     momentum_warmup_epochs: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+    most_in_a_roster: Annotated[int, Field(ge=3, le=MAX_MEMBERS)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

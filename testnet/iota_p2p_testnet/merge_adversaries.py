@@ -24,7 +24,7 @@ from iota_p2p.training.trainer import Trainer
 from iota_p2p_crypto.block_commitment import commit_blocks
 from iota_p2p_crypto.digest import digest
 from iota_p2p_protocols.butterfly.meeting import Effect, Meeting, Send
-from iota_p2p_protocols.butterfly.merge_certificate import Merge
+from iota_p2p_protocols.butterfly.merge_certificate import Merge, check_merge
 from iota_p2p_protocols.butterfly.roster import open_proposal, propose
 from iota_p2p_protocols.butterfly.shard_digest import commit_shard
 from iota_p2p_protocols.butterfly.shard_map import Shard
@@ -116,7 +116,7 @@ class _Nan(StageMerge):
         return replace(honest, encoded=encoded, commitment=commit_blocks(encoded, honest.codec.block_bytes))
 
 
-class _TwoFaced(Certifying):
+class _TwoFaced(Certifying[Merge]):
     """Signs another result for every other member, and passes on nothing."""
 
     def _send(self, data: bytes) -> None:
@@ -129,8 +129,8 @@ class _TwoFaced(Certifying):
 
 
 class _TwoResults(StageMerge):
-    def _certifying(self, outcome: Outcome, letters: Letters) -> Certifying:
-        return _TwoFaced(self.means, letters, outcome.certificate, self.on_fault)
+    def _certifying(self, outcome: Outcome, letters: Letters) -> Certifying[Merge]:
+        return _TwoFaced(self.means, letters, outcome.certificate, self.on_fault, Merge, "merge", check_merge)
 
 
 KINDS: Mapping[str, type[StageMerge]] = {

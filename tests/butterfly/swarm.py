@@ -21,7 +21,7 @@ from iota_p2p_protocols.butterfly.codecs import CODECS, result_codec
 from iota_p2p_protocols.butterfly.contribution import Contribution
 from iota_p2p_protocols.butterfly.faults import verify_fault
 from iota_p2p_protocols.butterfly.meeting import Astray, Phase, Send
-from iota_p2p_protocols.butterfly.merge_certificate import Merge, join_merges, merge_of, weight
+from iota_p2p_protocols.butterfly.merge_certificate import Merge, merge_of, weight
 from iota_p2p_protocols.butterfly.reduce import reduce_block
 from iota_p2p_protocols.butterfly.reducer_fault import ProvedBlock, make_reducer_fault
 from iota_p2p_protocols.butterfly.reducer_report import ReducerReport, ShardClaim, check_reducer_report
@@ -29,6 +29,7 @@ from iota_p2p_protocols.butterfly.report_fault import make_report_fault
 from iota_p2p_protocols.butterfly.roster import RosterCertificate, propose
 from iota_p2p_protocols.butterfly.shard_digest import commit_shard
 from iota_p2p_protocols.butterfly.shard_map import Shard, draw_shard_map
+from iota_p2p_protocols.butterfly.vote import join_votes
 from iota_p2p_protocols.errors import InvalidProofError
 from iota_p2p_protocols.message import open_signed, seal_message
 from tests.butterfly.meetings import Room
@@ -296,7 +297,7 @@ class Swarm:
             }
             if not one.lies:
                 votes.append((one, *self._result(round_, one, heard)))
-        certificate = join_merges([vote for _, vote, _ in votes])
+        certificate = join_votes([vote for _, vote, _ in votes], Merge)
         for one, vote, theta_W in votes:
             if certificate is not None and vote.digest == certificate.digest:
                 one.theta_W, one.certificate = theta_W, certificate

@@ -11,7 +11,6 @@ from iota_p2p_crypto.identity import Identity
 from iota_p2p_protocols.butterfly.merge_certificate import (
     Merge,
     check_merge,
-    join_merges,
     merge_of,
     open_merge_certificate,
     settled_digest,
@@ -19,6 +18,7 @@ from iota_p2p_protocols.butterfly.merge_certificate import (
 )
 from iota_p2p_protocols.butterfly.reducer_report import MAX_SHARDS, ShardClaim
 from iota_p2p_protocols.butterfly.shard_map import MAX_MEMBERS, draw_shard_map
+from iota_p2p_protocols.butterfly.vote import join_votes
 from iota_p2p_protocols.errors import LocalProtocolError, RemoteProtocolError
 from iota_p2p_protocols.ids import MERGES
 from iota_p2p_protocols.message import UINT63_MAX, open_signed, seal_message
@@ -49,7 +49,7 @@ def refusal(call: Callable[[], Any]) -> str:
 def test_members__that_came_to_one_result_have_signed_one_certificate() -> None:
     votes = [signed(merged(), peer) for peer in FOUR]
     assert len({vote.digest for vote in votes}) == 1
-    certificate = join_merges(votes[1:])
+    certificate = join_votes(votes[1:], Merge)
     assert certificate is not None
     assert len(certificate.signers) == 3
     assert open_merge_certificate(certificate.envelope_bytes).payload == merged()
@@ -58,15 +58,15 @@ def test_members__that_came_to_one_result_have_signed_one_certificate() -> None:
 
 def test_certificate__takes_two_thirds_on_one_result() -> None:
     votes = [signed(merged(), peer) for peer in FOUR[:2]] + [signed(merged(b"other"), peer) for peer in FOUR[2:]]
-    assert join_merges(votes) is None
-    assert join_merges([]) is None
-    assert join_merges([*votes, signed(merged(), FOUR[3])]) is not None  # and the liar's other vote is no matter
+    assert join_votes(votes, Merge) is None
+    assert join_votes([], Merge) is None
+    assert join_votes([*votes, signed(merged(), FOUR[3])], Merge) is not None  # and the liar's other vote is no matter
 
 
 def test_certificate__refused_when_signatures_are_missing_or_not_of_members() -> None:
     assert refusal(lambda: open_merge_certificate(signed(merged(), *FOUR[:2]).envelope_bytes)) == "merge-quorum"
     assert refusal(lambda: open_merge_certificate(signed(merged(), *FOUR, PEERS[9]).envelope_bytes)) == "merge-signer"
-    assert join_merges([signed(merged(), *FOUR[:2]), signed(merged(), PEERS[9])]) is None
+    assert join_votes([signed(merged(), *FOUR[:2]), signed(merged(), PEERS[9])], Merge) is None
 
 
 def test_lost_shards__are_those_with_blocks_and_without_a_result() -> None:

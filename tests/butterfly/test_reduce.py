@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from iota_p2p_crypto.digest import digest
 from iota_p2p_protocols.butterfly.codec import Vector
 from iota_p2p_protocols.butterfly.codecs import CODECS
-from iota_p2p_protocols.butterfly.reduce import MAX_BOAST, combine_block, counted_samples, reduce_block
-from iota_p2p_protocols.errors import LocalProtocolError
+from iota_p2p_protocols.butterfly.reduce import MAX_BOAST, counted_samples, reduce_block
 from tests.butterfly.gradients import vector
 
 EXACT = CODECS["float32"]
@@ -170,20 +169,6 @@ def test_order__of_the_same_members_does_not_change_the_mean_beyond_rounding() -
     blocks: list[Vector | None] = [of_norm(1 + seed / 10, seed) for seed in range(7)]
     samples = [3, 1, 4, 1, 5, 9, 2]
     np.testing.assert_allclose(mean_of(blocks[::-1], samples[::-1]), mean_of(blocks, samples), rtol=1e-6, atol=1e-9)
-
-
-def test_combined_rows__are_the_mean_of_all_members() -> None:
-    blocks = [of_norm(1, seed) for seed in range(6)]
-    samples = [1, 2, 3, 4, 5, 6]
-    rows = [mean_of(list(blocks[:2]), samples[:2]), mean_of(list(blocks[2:]), samples[2:])]
-    combined = combine_block([EXACT.encode(row) for row in rows], [3, 18], EXACT, 64)
-    direct = sum(n * block.astype(np.float64) for n, block in zip(samples, blocks, strict=True)) / 21
-    np.testing.assert_allclose(EXACT.decode_block(combined, 64), direct, atol=1e-7)
-
-
-def test_combined_rows__were_checked_before() -> None:
-    with pytest.raises(LocalProtocolError, match="rows"):
-        combine_block([b"short"], [1], EXACT, 64)
 
 
 GOLDEN = {

@@ -46,6 +46,25 @@ async def test_replicas__end_every_epoch_with_equal_weights(tmp_path: Path, auto
             assert (record.how, record.lost_shards, len(record.members)) == ("merged", 0, 2)
 
 
+@pytest.mark.slow
+async def test_replicas__end_every_epoch_with_equal_weights_in_a_grid(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Seven replicas of a stage of which a roster takes three: each epoch they meet in three rows, drawn anew."""
+    spec = small_run(tmp_path, num_stages=2, merge=MergeSpec(most_in_a_roster=3), target_microbatches=140)
+    async with open_training_swarm(1, spec, tmp_path) as swarm:
+        members = [await swarm.start(number, pinned=(min(number, 1),), costs=SLOW) for number in range(8)]
+        records = [note_merges(member) for member in members]
+        await epochs_of(swarm, 2)
+        await trio.sleep(1)  # a stage is in its epoch a little before it tells
+    replicas = [member.peer.identity.peer_id for member in members[1:]]
+    for epoch in (1, 2):
+        of_it = [record for one in records[1:] for record in one if record.epoch == epoch]
+        assert [(record.how, sorted(record.members)) for record in of_it] == [("merged", sorted(replicas))] * 7
+        assert len({record.theta_digest for record in of_it}) == 1
+        assert len({record.roster for record in of_it}) == 3
+
+
 def merge_once(folder: Path) -> list[tuple[int, float, MergeRecord]]:
     """Return what becomes of four peers' stages in two epochs, and when."""
 

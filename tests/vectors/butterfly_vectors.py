@@ -12,7 +12,6 @@ from iota_p2p_protocols.butterfly.convener import convener_order
 from iota_p2p_protocols.butterfly.fault_file import pack_fault
 from iota_p2p_protocols.butterfly.faults import verify_fault
 from iota_p2p_protocols.butterfly.merge_certificate import Merge, merge_of, open_merge_certificate
-from iota_p2p_protocols.butterfly.merge_fault import MergeFaultHeader, make_merge_fault
 from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
 from iota_p2p_protocols.butterfly.roster import (
     Roster,
@@ -26,6 +25,7 @@ from iota_p2p_protocols.butterfly.roster import (
 )
 from iota_p2p_protocols.butterfly.roster_fault import RosterFaultHeader, make_roster_faults
 from iota_p2p_protocols.butterfly.shard_map import draw_shard_map
+from iota_p2p_protocols.butterfly.vote_fault import MergeFaultHeader, make_vote_fault
 from iota_p2p_protocols.epoch_close import EpochClose, open_epoch_close
 from iota_p2p_protocols.message import open_signed, seal_message
 from tests.butterfly.rosters import (
@@ -300,7 +300,7 @@ def _merge_faults() -> list[Case]:
         return pack_fault(MergeFaultHeader(liar=accused.peer_id, first=first, second=second).to_fields() | more)
 
     whole, lie = seal_message(one, *FOUR), seal_message(other, liar)
-    good = make_merge_fault(open_signed(whole, Merge), open_signed(lie, Merge), liar.peer_id)
+    good = make_vote_fault(open_signed(whole, Merge), open_signed(lie, Merge), liar.peer_id)
     refused = [
         ("another is accused", fault(honest, whole, lie), "fault-liar"),
         ("one result with more signatures", fault(liar, whole, seal_message(one, liar)), "fault-contradiction"),

@@ -10,8 +10,7 @@ from iota_p2p_protocols.butterfly.agreement import agreement_matrix, settle_all
 from iota_p2p_protocols.butterfly.codec import Vector
 from iota_p2p_protocols.butterfly.codecs import CODECS, result_codec
 from iota_p2p_protocols.butterfly.faults import verify_fault
-from iota_p2p_protocols.butterfly.grid import draw_grid
-from iota_p2p_protocols.butterfly.reduce import combine_block, reduce_block
+from iota_p2p_protocols.butterfly.reduce import reduce_block
 from iota_p2p_protocols.butterfly.reducer_report import ReducerReport, ShardClaim, check_reducer_report
 from iota_p2p_protocols.butterfly.report_fault import make_report_fault
 from iota_p2p_protocols.butterfly.shard_digest import commit_shard
@@ -39,13 +38,12 @@ def documents() -> dict[str, Document]:
         "results": {
             "provenance": CHECKED,
             "fields": "codec, num_values, samples; contributions: hex or null where missing; result: hex; refused, "
-            "clipped, astray: member numbers; combine: true for the second round of a grid; digest: of the shard",
+            "clipped, astray: member numbers; digest: of the shard",
             "cases": _results(),
         },
         "shard_maps": {
             "provenance": OURS,
-            "fields": "certificate: hex; members, blocks: counts; shards: [first member, second, first block, end]; "
-            "or seed: hex, rows, columns: of a grid",
+            "fields": "certificate: hex; members, blocks: counts; shards: [first member, second, first block, end]",
             "cases": _shard_maps(),
         },
         "reports": {
@@ -83,10 +81,6 @@ def _run_result(case: Case) -> None:
 
 
 def _run_shard_map(case: Case) -> None:
-    if "seed" in case:
-        grid = draw_grid(Digest(bytes.fromhex(case["seed"])), case["members"])
-        assert [list(map(list, grid.rows)), list(map(list, grid.columns))] == [case["rows"], case["columns"]]
-        return
     assert _shards(bytes.fromhex(case["certificate"]), case["members"], case["blocks"]) == case["shards"]
 
 
@@ -157,9 +151,9 @@ def _refused_blocks() -> list[Case]:
 
 
 def _results() -> list[Case]:
-    def case(name: str, codec: str, values: list[Vector | None], samples: list[int], *, combine: bool = False) -> Case:
+    def case(name: str, codec: str, values: list[Vector | None], samples: list[int]) -> Case:
         blocks = [None if of is None else CODECS[codec].encode(of).hex() for of in values]
-        found = {"codec": codec, "num_values": 40, "samples": samples, "contributions": blocks, "combine": combine}
+        found = {"codec": codec, "num_values": 40, "samples": samples, "contributions": blocks}
         return {"name": name, **found, **_result_of(found)}
 
     def values(*factors: float | None) -> list[Vector | None]:
@@ -178,28 +172,19 @@ def _results() -> list[Case]:
         case("no samples", "float32", values(1, 1), [0, 0]),
         case("nobody there", "int8", values(None, None), [1, 1]),
         nan,
-        case("two rows of a grid", "float32", values(1, 100), [3, 9], combine=True),
     ]
 
 
 def _result_of(case: Case) -> dict[str, Any]:
     codec = CODECS[case["codec"]]
     blocks = [None if block is None else bytes.fromhex(block) for block in case["contributions"]]
-    refused: tuple[int, ...] = ()
-    clipped: tuple[int, ...] = ()
-    astray: tuple[int, ...] = ()
-    if case["combine"]:
-        result = combine_block(blocks, case["samples"], codec, case["num_values"])
-    else:
-        reduced = reduce_block(blocks, case["samples"], codec, case["num_values"])
-        result, refused = reduced.encoded, reduced.refused
-        clipped, astray = reduced.clipped, reduced.astray
-    root = commit_shard([result], codec if case["combine"] else result_codec(codec)).root
+    reduced = reduce_block(blocks, case["samples"], codec, case["num_values"])
+    root = commit_shard([reduced.encoded], result_codec(codec)).root
     return {
-        "result": result.hex(),
-        "refused": list(refused),
-        "clipped": list(clipped),
-        "astray": list(astray),
+        "result": reduced.encoded.hex(),
+        "refused": list(reduced.refused),
+        "clipped": list(reduced.clipped),
+        "astray": list(reduced.astray),
         "digest": root.hex(),
     }
 
@@ -211,17 +196,9 @@ def _shard_maps() -> list[Case]:
         name = f"{members} members, {blocks} blocks, {of.decode()}"
         return {"name": name, **sizes, "shards": _shards(certificate, members, blocks)}
 
-    grid = draw_grid(digest(b"seed"), 70)
     return [
         *(case(members, blocks) for members, blocks in ((1, 7), (2, 7), (3, 7), (4, 5), (5, 100), (8, 3), (16, 500))),
         case(5, 100, b"another certificate"),
-        {
-            "name": "grid of 70",
-            "seed": digest(b"seed").hex(),
-            "members": 70,
-            "rows": list(map(list, grid.rows)),
-            "columns": list(map(list, grid.columns)),
-        },
     ]
 
 

@@ -16,6 +16,7 @@ from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols import rendezvous
 from iota_p2p_protocols.butterfly.codec import MAX_VALUES
 from iota_p2p_protocols.butterfly.codecs import CODECS
+from iota_p2p_protocols.butterfly.shard_map import MAX_MEMBERS
 from iota_p2p_protocols.errors import IgnoreError, MalformedError
 from iota_p2p_protocols.message import Count, DigestField, Opener, SignedMessage, open_gossip, open_signed
 from iota_p2p_protocols.microbatch import Stage
@@ -37,6 +38,7 @@ class Contribution(SignedMessage):
         base_digest: of the weights that the epoch began with, as in `StateManifest.theta_digest`.
         log_root: root of the work log.
         end_digest: of the replica's own weights at the end of the work log: what a replay must come to.
+        row, num_rows: for which row of how many (`grid`); the only one where one roster holds everybody.
     """
 
     domain: ClassVar[Domain] = CONTRIBUTION
@@ -51,12 +53,25 @@ class Contribution(SignedMessage):
     base_digest: DigestField
     log_root: DigestField
     end_digest: DigestField
+    row: Annotated[int, Field(ge=0, lt=MAX_MEMBERS)] = 0
+    num_rows: Annotated[int, Field(ge=1, le=MAX_MEMBERS)] = 1
+
+    @model_validator(mode="after")
+    def _check_row(self) -> Self:
+        if self.row >= self.num_rows:
+            raise ValueError(f"row must be below num_rows {self.num_rows}, got {self.row}")
+        return self
 
     @model_validator(mode="after")
     def _check_codec(self) -> Self:
         if self.codec not in CODECS:
             raise ValueError(f"codec must be one of {', '.join(sorted(CODECS))}")
         return self
+
+    @property
+    def merge(self) -> tuple[bytes, int, int, str, int, int, int]:
+        """What all contributions of one roster have in common, besides their base."""
+        return self.run_id, self.epoch, self.stage, self.codec, self.num_values, self.row, self.num_rows
 
     @property
     def shape(self) -> BlockShape:

@@ -33,7 +33,7 @@ MAX_NOTE_BYTES = 96 * 2**10
 # The longest list of block digests is 2 MiB; it travels before the blocks.
 MAX_LIST_BYTES = MAX_BLOCKS * 32
 
-What = Literal["contribution", "roster", "countersignature", "report", "merge"]
+What = Literal["contribution", "roster", "countersignature", "report", "row", "column", "merge"]
 
 
 class Span(Message):
@@ -62,7 +62,8 @@ class Note(Message):
     Attributes:
         epoch, stage: of which merge.
         what: how to read it: a contribution, a packed roster with the convener's signature or with two thirds of all, a
-            member's countersignature, a reducer's report, a merge with signatures.
+            member's countersignature, a reducer's report, the mean of our row with signatures, that of another row
+            with two thirds of its own, a merge with signatures.
         data: its bytes.
     """
 
@@ -74,7 +75,7 @@ class Note(Message):
 
 
 class BlocksRequest(Message):
-    """Blocks of your contribution, please.
+    """Blocks of your contribution, or of your row's mean, please.
 
     Attributes:
         contribution: digest of its payload.

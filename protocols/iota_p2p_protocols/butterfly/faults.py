@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 
 from iota_p2p_protocols.butterfly.contribution_fault import verify_contribution_fault
 from iota_p2p_protocols.butterfly.fault_file import MAGIC, Verdict, unpack_fault
-from iota_p2p_protocols.butterfly.merge_fault import verify_merge_fault
 from iota_p2p_protocols.butterfly.reducer_fault import verify_reducer_fault
 from iota_p2p_protocols.butterfly.report_fault import verify_report_fault
 from iota_p2p_protocols.butterfly.roster_fault import verify_roster_fault
+from iota_p2p_protocols.butterfly.vote_fault import verify_merge_fault, verify_row_fault
 from iota_p2p_protocols.errors import MalformedError
 
 _VERIFY: Mapping[str, Callable[[bytes], Verdict]] = {
@@ -16,6 +16,7 @@ _VERIFY: Mapping[str, Callable[[bytes], Verdict]] = {
     "reducer": verify_reducer_fault,
     "report": verify_report_fault,
     "roster": verify_roster_fault,
+    "row": verify_row_fault,
 }
 
 

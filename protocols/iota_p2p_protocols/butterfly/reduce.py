@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, Codec, Encoded, Vector, aligned, pairwise_sum
 from iota_p2p_protocols.butterfly.codecs import result_codec
-from iota_p2p_protocols.errors import LocalProtocolError, MalformedError
+from iota_p2p_protocols.errors import MalformedError
 
 Values = npt.NDArray[np.float64]
 Number = TypeVar("Number", int, float)
@@ -58,18 +58,6 @@ def reduce_block(
 ) -> ReducedBlock:
     """Average one block: `Reducer` for whoever has but one."""
     return Reducer(counted_samples(samples), codec, num_values).reduce(encoded, num_values)
-
-
-def combine_block(encoded: Sequence[Encoded | None], samples: Sequence[int], codec: Codec, num_values: int) -> bytes:
-    """Average one block of results that certificates vouch for: the second round of a grid, without any clipping.
-
-    Args:
-        encoded: each row's result in the order of rows; None where the row lost it.
-        samples: what each row counted in all.
-        codec: of the rows' results.
-        num_values: V.
-    """
-    return Reducer(samples, codec, num_values).combine(encoded, num_values)
 
 
 def counted_samples(samples: Sequence[int]) -> tuple[int, ...]:
@@ -122,12 +110,13 @@ class Reducer:
             astray=astray,
         )
 
-    def combine(self, encoded: Sequence[Encoded | None], num_values: int) -> bytes:
-        """Average one block of results; see `combine_block`."""
-        blocks, refused = self._decode_all(encoded, num_values)
-        if refused:
-            raise LocalProtocolError(f"expected results that were checked, got undecodable ones of rows {refused}")
-        return self._codec.encode(self._weighted_mean(blocks, dict.fromkeys(blocks, 1.0), num_values))
+    def combine(self, encoded: Sequence[Encoded | None], num_values: int) -> Vector:
+        """Average one block of results, without any clipping; see `grid.combine_rows`.
+
+        One that does not decode counts as None, for everybody alike: two thirds of its row have certified it so.
+        """
+        blocks, _ = self._decode_all(encoded, num_values)
+        return self._weighted_mean(blocks, dict.fromkeys(blocks, 1.0), num_values)
 
     def _decode_all(
         self, encoded: Sequence[Encoded | None], num_values: int

@@ -254,11 +254,8 @@ def _check_alike(contributions: Sequence[Verified[Contribution]]) -> None:
     # [roster-empty] there are some
     if not contributions:
         raise MalformedError("roster-empty", "expected contributions, got none")
-    kinds = {
-        (one.payload.run_id, one.payload.epoch, one.payload.stage, one.payload.codec, one.payload.num_values)
-        for one in contributions
-    }
-    # [roster-alike] all are of one stage and epoch, in one form
+    kinds = {one.payload.merge for one in contributions}
+    # [roster-alike] all are of one stage and epoch, in one form, and of one row
     if len(kinds) > 1:
         raise InvalidProofError("roster-alike", f"expected contributions to one merge, got {len(kinds)}")
     bases = {one.payload.base_digest for one in contributions}

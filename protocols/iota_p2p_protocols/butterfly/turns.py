@@ -47,14 +47,7 @@ def turn_length_s(meeting: Meeting) -> float:
 
 def fits(meeting: Meeting, contribution: Verified[Contribution]) -> bool:
     """Return whether a contribution is to the merge that this meeting is about."""
-    its, ours = contribution.payload, meeting.own.payload
-    return (its.run_id, its.epoch, its.stage, its.codec, its.num_values) == (
-        ours.run_id,
-        ours.epoch,
-        ours.stage,
-        ours.codec,
-        ours.num_values,
-    )
+    return contribution.payload.merge == meeting.own.payload.merge
 
 
 def add(meeting: Meeting, contribution: Verified[Contribution], now_s: float) -> Meeting:
