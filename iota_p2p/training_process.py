@@ -189,7 +189,13 @@ class TrainingProcess:
         payouts = {peer_id: share for peer_id, _, share in result.payouts}
         text = f"result   epoch {result.epoch}: {len(certified.validators)} validators agree on {len(payouts)} payouts"
         self.voice.say(
-            "result", text, epoch=result.epoch, validators=certified.validators, payouts=payouts, pot=result.pot
+            "result",
+            text,
+            epoch=result.epoch,
+            validators=certified.validators,
+            payouts=payouts,
+            pot=result.pot,
+            silent=certified.silent,
         )
 
     def _report_replay(self, epoch: int, pair: Pair, verdict: Verdict) -> None:

@@ -18,6 +18,7 @@ from iota_p2p_crypto.identity import PeerId, parse_peer_id
 if TYPE_CHECKING:
     from iota_p2p.audit.dossier import Dossier
     from iota_p2p.audit.explanation import EpochExplanation
+    from iota_p2p.audit.silence import Silence
 
 # Failures printed one by one; one changed byte can break thousands of things that rest on it.
 _MAX_LINES = 20
@@ -38,18 +39,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 @app.command(name="verify")
 def verify_command(paths: Paths, run_id: RunId = None, as_json: AsJson = False) -> None:
-    """Check signatures, chains, logs, elections and quorums.
+    """Check signatures, chains, logs, elections and quorums; name validators that said nothing.
 
     \b
     Examples:
       iota-p2p audit verify ./testnet
       iota-p2p audit verify scores.iota-bundle --json
     """
+    from iota_p2p.audit.silence import silences
     from iota_p2p.audit.verification import verify
 
     dossier = _dossier(paths, run_id)
     failures = verify(dossier)
-    _report(dossier, failures, {}, as_json=as_json)
+    _report(dossier, failures, {}, as_json=as_json, silences=silences(dossier))
 
 
 @app.command(name="recompute")
@@ -84,6 +86,7 @@ def explain_command(
       iota-p2p audit explain 12D3KooW...abc ./testnet --epoch 3
     """
     from iota_p2p.audit.explanation import explain, lines_of
+    from iota_p2p.audit.silence import silences
 
     dossier = _dossier(paths, run_id)
     peer_id = _find_peer(dossier, peer)
@@ -92,8 +95,10 @@ def explain_command(
         raise UserError(
             f"nobody scored {peer_id} in {'any epoch' if epoch is None else f'epoch {epoch}'} of this archive"
         )
+    silent = {one.epoch: one for one in silences(dossier) if one.peer_id == peer_id}
     if as_json:
-        typer.echo(json.dumps({"peer_id": peer_id, "epochs": [_explained(one) for one in found]}))
+        epochs = [{**_explained(one), "silent_as_validator": one.epoch in silent} for one in found]
+        typer.echo(json.dumps({"peer_id": peer_id, "epochs": epochs}))
         return
     typer.echo(f"peer {peer_id}")
     rules = next(iter(dossier.rules.values()), None)
@@ -102,6 +107,8 @@ def explain_command(
         typer.echo(f"\nepoch {one.epoch}: {certified}")
         for proof, num_records in one.proofs:
             typer.echo(f"  proved: {proof} (in {num_records} records)")
+        if one.epoch in silent:
+            typer.echo(f"  as a validator: {silent[one.epoch]}")
         for opinion in one.opinions:
             agreed = {None: "", True: "  agrees with the result", False: "  differs from the result"}[opinion.agrees]
             first, *rest = lines_of(opinion, rules)
@@ -180,17 +187,27 @@ def _find_peer(dossier: "Dossier", text: str) -> PeerId:
         raise UserError(f"{reason} end in {text!r:.80}: give more of the id") from error
 
 
-def _report(dossier: "Dossier", failures: Sequence[Failure], done: dict[str, int], *, as_json: bool) -> None:
+def _report(
+    dossier: "Dossier",
+    failures: Sequence[Failure],
+    done: dict[str, int],
+    *,
+    as_json: bool,
+    silences: Sequence["Silence"] = (),
+) -> None:
     counts = {**dossier.num_facts, **done}
     if as_json:
-        found = [failure.to_json() for failure in failures]
-        typer.echo(json.dumps({"run_id": dossier.run_id.hex(), "counts": counts, "failures": found}))
+        found, silent = [failure.to_json() for failure in failures], [asdict(one) for one in silences]
+        typer.echo(json.dumps({"run_id": dossier.run_id.hex(), "counts": counts, "failures": found, "silent": silent}))
     else:
         typer.echo(f"run {dossier.run_id.hex()}")
         for name, count in counts.items():
             typer.echo(f"  {count:>8,} {name}")
         typer.echo("all of it holds" if not failures else f"{len(failures)} failures:")
         _print_some(map(str, failures))
+        if silences:
+            typer.echo(f"{len(silences)} times a validator was silent, which is no failure:")
+            _print_some(map(str, silences))
     _exit(failures)
 
 

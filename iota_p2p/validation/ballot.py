@@ -14,7 +14,7 @@ computes it, no proposer's bytes are signed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import floor
 
@@ -42,6 +42,7 @@ from iota_p2p_protocols.scoring.result import (
 )
 from iota_p2p_protocols.scoring.score_record import ScoreRecord, check_record
 from iota_p2p_protocols.scoring.seed_chain import next_seed
+from iota_p2p_protocols.scoring.silence import silent_validators
 
 # Shares of a round: how long a proposer is waited for, and until when what a quorum prefers is voted for at once.
 WAIT = 0.25
@@ -217,5 +218,7 @@ class Ballot:
                 merged = open_signed(merge_signatures(envelopes), EpochResult)
                 if merged.payload != self._result_of(named):
                     continue  # of peers whose electorate is another than ours
-                return open_certified_result(merged, named, self._voters.quorum)
+                certified = open_certified_result(merged, named, self._voters.quorum)
+                heard = {record.signer for record in records.values()}
+                return replace(certified, silent=silent_validators(self._voters, heard))
         return None

@@ -11,6 +11,7 @@ NAMES = (
     "colluding-stage",
     "copying",
     "equivocating-convener",
+    "false-validator",
     "lazy",
     "lying-tail",
     "lying-validator",
@@ -23,6 +24,7 @@ NAMES = (
     "stale",
     "two-results",
     "unmerged",
+    "withholding-validator",
     "wrong-chunks",
 )
 

@@ -66,7 +66,8 @@ def testnet(
     blocks, results and states). See also --stages: there must be several replicas of a stage. Or in their work: lazy
     (never goes backward), random-output, poisoned-gradient (sends back the opposite), stale (old weights), lying-tail
     (understates losses), copying (passes on what it is sent), colluding-stage (all of them send the opposite), unmerged
-    (keeps its own weights). Or as validators: lying-validator (false records, two records, none, in turn).
+    (keeps its own weights). Or as validators: false-validator (false records), withholding-validator (none),
+    lying-validator (false records, two records, none, in turn).
 
     \b
     Examples:

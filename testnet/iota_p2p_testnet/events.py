@@ -113,12 +113,13 @@ class Replay(_Said):
 
 
 class Result(_Said):
-    """A quorum has certified an epoch's result: who voted for it, and what everybody is paid."""
+    """A quorum has certified an epoch's result: who voted for it, what everybody is paid, who showed no record yet."""
 
     epoch: Total
     validators: tuple[str, ...] = Field(max_length=_MAX_PEERS)
     payouts: dict[str, Total] = Field(max_length=_MAX_PEERS)
     pot: Total
+    silent: tuple[str, ...] = Field(default=(), max_length=_MAX_PEERS)
 
 
 class Merged(_Said):

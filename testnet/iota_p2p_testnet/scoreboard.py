@@ -48,6 +48,16 @@ class Scoreboard:
         return True
 
     @property
+    def silent(self) -> list[tuple[int, str]]:
+        """Who published no record of an epoch that it had to score, with the epoch; who was only late did."""
+        return [
+            (epoch, peer_id)
+            for epoch, result in sorted(self.results.items())
+            for peer_id in result.silent
+            if (epoch, peer_id) not in self.records
+        ]
+
+    @property
     def earned(self) -> dict[str, int]:
         """Everybody's payouts over all results."""
         total: dict[str, int] = {}
@@ -88,6 +98,7 @@ class Scoreboard:
                 {"epoch": epoch, "validators": sorted(validator for of, validator in self.records if of == epoch)}
                 for epoch in sorted({epoch for epoch, _ in self.records})
             ],
+            "silent": [{"epoch": epoch, "validator": peer_id} for epoch, peer_id in self.silent],
             "results": [
                 {"epoch": epoch, "votes": len(result.validators), "pot": result.pot, "payouts": result.payouts}
                 for epoch, result in sorted(self.results.items())

@@ -75,7 +75,11 @@ class LyingValidator(EquivocatingValidator):
         await super()._reveal(epoch)
 
 
-VALIDATOR_KINDS: Mapping[str, type[Validator]] = {"lying-validator": LyingValidator}
+VALIDATOR_KINDS: Mapping[str, type[Validator]] = {
+    "false-validator": FalseValidator,
+    "lying-validator": LyingValidator,
+    "withholding-validator": WithholdingValidator,
+}
 
 
 def falsified(honest: ScoreRecord, rules: ScoringRules) -> ScoreRecord:

@@ -17,9 +17,11 @@ from iota_p2p.audit.dossier import Dossier, open_dossier
 from iota_p2p.audit.explanation import explain
 from iota_p2p.audit.failure import Check, Failure
 from iota_p2p.audit.recomputation import recompute
+from iota_p2p.audit.silence import Silence, silences
 from iota_p2p.audit.verification import verify
 from iota_p2p.cli.main import app
 from iota_p2p.ledger.ledger import FILE_NAME, Fact
+from iota_p2p_crypto import vrf
 from iota_p2p_crypto.errors import UserError
 from iota_p2p_crypto.identity import Identity
 from iota_p2p_crypto.transparency_log import TransparencyLog
@@ -28,9 +30,10 @@ from iota_p2p_protocols.message import open_signed, seal_message
 from iota_p2p_protocols.scoring.combination import combine
 from iota_p2p_protocols.scoring.conviction import EQUIVOCATION_LAG
 from iota_p2p_protocols.scoring.equivocation import make_equivocation_proof
-from iota_p2p_protocols.scoring.result import EpochResult
+from iota_p2p_protocols.scoring.result import EpochResult, payouts_of
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
-from tests.audit.worlds import NUM_EPOCHS, World, build_world
+from iota_p2p_protocols.scoring.seed_chain import next_seed
+from tests.audit.worlds import NUM_EPOCHS, World, build_world, common
 from tests.scoring.scenes import NOW_S, RULES, RUN, STAGES, VALIDATORS, noisy
 
 BAD = STAGES[1][1]
@@ -316,3 +319,44 @@ def test_records__stay_within_the_size_the_domain_allows(world: World) -> None:
     record = world.records[VALIDATORS[0].peer_id][0]
     row_bytes = len(record.payload_bytes) / len(record.payload.rows)
     assert row_bytes * 1000 < ScoreRecord.domain.max_payload_bytes
+
+
+def without_records_of(world: World, validator: Identity, epoch: int) -> list[Fact]:
+    """Return the facts of a run in which a validator said nothing of its last epoch."""
+    silent = [one for one in world.records[validator.peer_id] if one.payload.epoch == epoch]
+    records = [mine[epoch] for signer, mine in world.records.items() if signer != validator.peer_id]
+    voters = dict.fromkeys((one.peer_id for one in VALIDATORS), 1)
+    outputs = {one.signer: vrf.output_of(one.payload.election.proof) for one in records}
+    result = EpochResult(
+        **common(epoch),
+        seed=next_seed(world.seeds[epoch + 1], epoch + 2, outputs),
+        records=tuple(sorted(one.digest for one in records)),
+        pot=RULES.pot,
+        payouts=payouts_of(records, voters, RULES.pot),
+    )
+    envelope = seal_message(result, *(one for one in VALIDATORS if one is not validator))
+    kept = [one for one in world.facts if one.envelope != silent[0].envelope_bytes and one.kind != "tree-head"]
+    old = next(one for one in kept if (one.kind, one.epoch) == ("result", epoch))
+    return [replace(one, envelope=envelope) if one is old else one for one in kept]
+
+
+def test_silence__of_a_validator_is_named_by_the_result_and_fails_nothing(world: World, tmp_path: Path) -> None:
+    last, silent = NUM_EPOCHS - 1, VALIDATORS[2]
+    facts = without_records_of(world, silent, last)
+    dossier = dossier_of(facts)
+    assert verify(dossier) == []
+    assert silences(dossier) == [Silence(last, silent.peer_id, 3, has_record=False)]
+    home = World(facts=facts).write(tmp_path / "home")
+    told = CliRunner().invoke(app, ["audit", "verify", str(home)])
+    assert told.exit_code == 0
+    assert f"epoch {last}: {silent.peer_id} was elected, and it published no record" in told.stdout
+    as_json = json.loads(CliRunner().invoke(app, ["audit", "verify", str(home), "--json"]).stdout)
+    assert [one["peer_id"] for one in as_json["silent"]] == [silent.peer_id]
+
+
+def test_silence__is_told_from_a_record_that_came_too_late(world: World) -> None:
+    last, late = NUM_EPOCHS - 1, VALIDATORS[2]
+    record = world.records[late.peer_id][last]
+    facts = [*without_records_of(world, late, last), Fact("score", last, late.peer_id, record.envelope_bytes)]
+    assert silences(dossier_of(facts)) == [Silence(last, late.peer_id, 3, has_record=True)]
+    assert silences(dossier_of(world.facts)) == []

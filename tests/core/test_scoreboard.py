@@ -53,6 +53,14 @@ def test_scoreboard__adds_up_what_everybody_earned() -> None:
     assert board.scoreboard.earned == {"peer-3": 30, "peer-1": 75}
 
 
+def test_scoreboard__names_validators_without_a_record_but_not_late_ones() -> None:
+    board = board_with_scores()
+    silent = Result(epoch=5, validators=("peer-1",), payouts={}, pot=0, silent=("peer-2", "peer-3"))
+    board.apply(1, silent, 3.0)
+    board.apply(2, Scores(epoch=5, scores={}, flagged={}), 4.0)
+    assert board.scoreboard.to_summary()["silent"] == [{"epoch": 5, "validator": "peer-3"}]
+
+
 def test_views__say_who_was_scored_down_and_paid_what() -> None:
     board = board_with_scores()
     said = [happening.text for happening in board.happenings]

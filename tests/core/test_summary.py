@@ -58,6 +58,7 @@ def test_summarize__has_what_scripts_rely_on() -> None:
         "flagged": [],
         "replays": [],
         "elections": [],
+        "silent": [],
         "results": [],
         "settlement": None,
         "unexpected_ends": 0,

@@ -14,6 +14,7 @@ from iota_p2p.audit.archive import read_archive
 from iota_p2p.audit.dossier import Dossier, open_dossier
 from iota_p2p.audit.failure import Failure
 from iota_p2p.audit.recomputation import recompute
+from iota_p2p.audit.silence import silences
 from iota_p2p.audit.verification import verify
 from iota_p2p.validation.validation import open_validation
 from iota_p2p.validation.validator import Validator
@@ -106,12 +107,17 @@ async def test_equivocation__spoils_no_result_and_is_named_by_a_proof(
 
 @pytest.mark.slow
 async def test_withholding__changes_no_result(tmp_path: Path, autojump_clock: MockClock) -> None:
-    """Nobody can prove a silence, but a silent validator has no part in any result."""
+    """A silent validator has no part in any result, and where everybody is elected, each result names it."""
     outcome = await run_with(tmp_path, WithholdingValidator)
     assert_results_are_the_honest_ones(outcome)
     assert outcome.failures() == []
     assert not outcome.records[outcome.liar]
-    assert all(outcome.liar not in one.validators for found in outcome.results.values() for one in found)
+    certified = [one for found in outcome.results.values() for one in found]
+    assert all(outcome.liar not in one.validators for one in certified)
+    assert all(outcome.liar in one.silent for one in certified)
+    named = silences(outcome.dossier)
+    assert {(one.peer_id, one.has_record) for one in named if not one.has_record} == {(outcome.liar, False)}
+    assert {one.epoch for one in named if one.peer_id == outcome.liar} == {one.payload.epoch for one in certified}
 
 
 @pytest.mark.slow

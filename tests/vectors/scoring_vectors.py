@@ -1,6 +1,6 @@
 """Generates and runs protocols/vectors/scoring: seeds, elections, evidence, score records, results, equivocations."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from iota_p2p_crypto import canonical, vrf
@@ -23,6 +23,7 @@ from iota_p2p_protocols.scoring.preference import Preference, agreed
 from iota_p2p_protocols.scoring.result import EpochResult, check_result, make_result, open_certified_result
 from iota_p2p_protocols.scoring.score_record import ScoreRecord, check_record
 from iota_p2p_protocols.scoring.seed_chain import genesis_seed, next_seed
+from iota_p2p_protocols.scoring.silence import silent_validators
 from iota_p2p_protocols.scoring.work_commitment import WorkCommitment
 from tests.butterfly.reports import TRUTH, report, signed
 from tests.scoring import scenes
@@ -77,6 +78,11 @@ def documents() -> dict[str, Document]:
             "fields": "envelope: hex; fields of the commitment, digests in hex; error: the rule by which it is refused",
             "cases": _work(),
         },
+        "silences": {
+            "provenance": OURS + SETTING,
+            "fields": "weights by peer id; seats; signers of records; silent: peer ids",
+            "cases": _silences(),
+        },
         "equivocations": {
             "provenance": OURS + SETTING,
             "fields": "proof: hex; guilty: peer id, or error",
@@ -106,10 +112,39 @@ def run(file: str, case: Case) -> None:
         "score_records": _run_record,
         "pairs": _run_pairs,
         "results": _run_result,
+        "silences": _run_silence,
         "equivocations": _run_equivocation,
         "accusations": _run_accusation,
         "preferences": _run_preference,
     }[file](case)
+
+
+def _silences() -> list[Case]:
+    peers = sorted(validator.peer_id for validator in VALIDATORS)
+
+    def case(name: str, weights: Sequence[int], seats: int, num_signers: int) -> Case:
+        given: Case = {
+            "weights": dict(zip(peers, weights, strict=True)),
+            "seats": seats,
+            "signers": peers[:num_signers],
+        }
+        return {"name": name, **given, "silent": list(_silent(given))}
+
+    return [
+        case("all are there", (1, 1, 1, 1), 4, 4),
+        case("one of four is not", (1, 1, 1, 1), 4, 3),
+        case("fewer seats than candidates: nobody knows", (1, 1, 1, 1), 3, 3),
+        case("only the heaviest has a whole seat", (4, 1, 1, 1), 2, 0),
+    ]
+
+
+def _silent(case: Case) -> tuple[PeerId, ...]:
+    weights = {PeerId(peer_id): weight for peer_id, weight in case["weights"].items()}
+    return silent_validators(Electorate(EPOCH, weights, case["seats"]), case["signers"])
+
+
+def _run_silence(case: Case) -> None:
+    assert list(_silent(case)) == case["silent"]
 
 
 def _work() -> list[Case]:

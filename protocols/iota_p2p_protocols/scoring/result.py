@@ -68,10 +68,12 @@ class CertifiedResult:
     Attributes:
         result: the result and all its signatures.
         validators: those of the signers whose records it rests on.
+        silent: validators of the epoch of which no record was known; see `silence`.
     """
 
     result: Verified[EpochResult]
     validators: tuple[PeerId, ...]
+    silent: tuple[PeerId, ...] = ()
 
     @property
     def payload(self) -> EpochResult:
