@@ -94,7 +94,8 @@ def test_attribution__finds_by_pairs_what_the_data_hides() -> None:
     assert {peer_id for peer_id, part in parts.items() if part.by_records.low > 0} == set()
     assert {peer_id for peer_id, part in parts.items() if part.by_pairs.low > 0} == {BAD.peer_id}
     bad = parts[BAD.peer_id]
-    assert bad.harm == bad.by_pairs
+    assert bad.harm == bad.by_both
+    assert bad.by_both.low > bad.by_pairs.low
     assert bad.harm.low < 90_000 < bad.harm.high
     assert sum(part.num_pairs for part in parts.values()) == 2 * 150 * len(STAGES)
     assert all(part.harm.low <= 0 for part in attribute(evidence, RULES).values())  # a run that has no pairs
@@ -110,7 +111,8 @@ def test_attribution__hides_nothing_behind_pairs() -> None:
             record = loss_record(path, counter + visit * SECOND_VISIT, round(noisy(path, rng) * harm))
             made.append(Witnessed(record, tuple(peer.peer_id for peer in path)))
     part = attribute(JoinedEvidence(tuple(made), {}, {}, {}), RULES.model_copy(update={"pair_every": 4}))[BAD.peer_id]
-    assert part.by_pairs.low < 0 < part.by_records.low == part.harm.low
+    assert part.by_pairs.low < 0 < part.by_records.low
+    assert part.by_both.low < part.by_records.low == part.harm.low
 
 
 def test_attribution__of_nothing_is_nothing() -> None:

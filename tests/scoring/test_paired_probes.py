@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_protocols.microbatch import SECOND_VISIT, MicrobatchId
-from iota_p2p_protocols.scoring.clasp import WIDTH, Floats, Levels, PeerEffects, explained_effects
-from iota_p2p_protocols.scoring.paired_probes import Pairs, find_pairs, paired_effects
+from iota_p2p_protocols.scoring.clasp import WIDTH, Floats, Levels, PeerEffects, explained_effects, stretches
+from iota_p2p_protocols.scoring.paired_probes import Pairs, find_pairs, joined, paired_effects
 
 NUM_STAGES, NUM_REPLICAS = 3, 4
 MEAN, DATA_SPREAD, SPREAD = 4.5, 0.2, 0.03
@@ -77,6 +77,30 @@ def test_pairs__show_who_does_harm_on_one_visit_alone(visit: int) -> None:
     assert fits[visit][0].contrasts_P[1] == pytest.approx(0.06, abs=WIDTH * fits[visit][0].errors_P[1])
 
 
+def test_joined__is_more_certain_than_any_of_them() -> None:
+    """Half of the intervals of all records alone, where one record in five is a second visit; and no less right."""
+    losses_R, stages, pairs_N2 = visited(2, 1000, 4)
+    losses_R += np.where(stages[1] == 3, 0.03, 0)
+    estimates = (explained_effects(losses_R, stages), *paired_effects(losses_R, stages, pairs_N2))
+    together = [joined(stage) for stage in zip(*estimates, strict=True)]
+    assert accused(together) == {(1, 3)}
+    for stage, fit in enumerate(together):
+        assert all((fit.errors_P < one[stage].errors_P).all() for one in estimates)
+        assert (fit.errors_P < 0.5 * estimates[0][stage].errors_P).all()
+    low, high = together[1].interval(3)
+    assert low < 0.03 < high
+
+
+def test_joined__of_nothing_else_is_what_there_is() -> None:
+    losses_R, stages, pairs_N2 = visited(0, 400, 16)
+    alone = explained_effects(losses_R, stages)[0]
+    together = joined([alone, *(fits[0] for fits in paired_effects(losses_R, stages, pairs_N2))])
+    np.testing.assert_allclose(together.contrasts_P, alone.contrasts_P)
+    np.testing.assert_allclose(together.errors_P, alone.errors_P)
+    unknown = paired_effects(losses_R, stages, pairs_N2)[0][0]
+    assert joined([unknown, unknown]).interval(0) == (-np.inf, np.inf)
+
+
 def test_pairs__say_nothing_where_there_are_few() -> None:
     losses_R, stages, pairs_N2 = visited(0, 400, 16)
     for fits in paired_effects(losses_R, stages, pairs_N2):
@@ -105,9 +129,10 @@ def test_pairs__accuse_nobody_in_a_thousand_honest_epochs() -> None:
     for seed in range(1000):
         num_records, pair_every = 100 + 17 * (seed % 50), (1, 2, 4, 8)[seed % 4]
         losses_R, stages, pairs_N2 = visited(seed, num_records, pair_every)
-        fits = paired_effects(losses_R - np.arange(num_records) / 1000, stages, pairs_N2)
-        assert not accused(fits[0]), seed
-        assert not accused(fits[1]), seed
+        falling_R, stretch_R = losses_R - np.arange(num_records) / 1000, stretches(np.arange(num_records), 12)
+        estimates = (explained_effects(falling_R, stages, [stretch_R]), *paired_effects(falling_R, stages, pairs_N2))
+        for fits in (*estimates, [joined(stage) for stage in zip(*estimates, strict=True)]):
+            assert not accused(fits), seed
 
 
 def ids(source: PeerId, *counters: int) -> list[MicrobatchId]:

@@ -18,7 +18,7 @@ from iota_p2p_protocols.scoring.clasp import (
 )
 from iota_p2p_protocols.scoring.combination import ScoringRules
 from iota_p2p_protocols.scoring.evidence import JoinedEvidence, Witnessed
-from iota_p2p_protocols.scoring.paired_probes import Pairs, find_pairs, paired_effects
+from iota_p2p_protocols.scoring.paired_probes import Pairs, find_pairs, joined, paired_effects
 
 # Stretches of an epoch whose common loss is taken out, while each still holds a few records of every replica.
 MAX_STRETCHES = 16
@@ -51,6 +51,7 @@ class Attribution:
         num_pairs: of those, how many are one of two visits to the same data.
         by_records: its harm by the losses of all records.
         by_pairs: by differences of two visits to the same data, of its first or its second ones.
+        by_both: by all of these, each weighted by its certainty.
     """
 
     work: int = 0
@@ -58,11 +59,12 @@ class Attribution:
     num_pairs: int = 0
     by_records: Harm = Harm()
     by_pairs: Harm = Harm()
+    by_both: Harm = Harm()
 
     @property
     def harm(self) -> Harm:
-        """What counts: whichever is more certain of harm. So nobody can hide what all records show behind pairs."""
-        return max(self.by_records, self.by_pairs, key=lambda one: one.low)
+        """What counts: whichever is the most certain of harm. So nobody hides behind pairs what all records show."""
+        return max(self.by_records, self.by_pairs, self.by_both, key=lambda one: one.low)
 
 
 def mean_loss_micronats(evidence: JoinedEvidence) -> int:
@@ -86,7 +88,9 @@ def attribute(
     """
     fit = _Fit.of(_believed(evidence, discredited), len(rules.costs_ppm)).trusted()
     pairs_N2 = find_pairs([one.record.payload.microbatch for one in fit.records], rules.pair_every)
-    by_records, by_pairs = fit.worst(fit.explained()), fit.worst(*fit.paired(pairs_N2))
+    estimates = (fit.explained(), *fit.paired(pairs_N2))
+    together = [joined(stage) for stage in zip(*estimates, strict=True)]
+    by_records, by_pairs, by_both = fit.worst(estimates[0]), fit.worst(*estimates[1:]), fit.worst(together)
     visits = [fit.records[position] for position in pairs_N2.ravel().tolist()]
     num_pairs = Counter(peer_id for one in visits for peer_id in set(one.pathway))
     work, counts = _work(evidence, rules.costs_ppm)
@@ -97,6 +101,7 @@ def attribute(
             num_pairs[peer_id],
             by_records.get(peer_id, Harm()),
             by_pairs.get(peer_id, Harm()),
+            by_both.get(peer_id, Harm()),
         )
         for peer_id in sorted(work, key=peer_id_to_bytes)
     }

@@ -77,6 +77,42 @@ def paired_effects(
     return [*map(_widened, first, sizes)], [*map(_widened, second, sizes)]
 
 
+def joined(estimates: Sequence[PeerEffects]) -> PeerEffects:
+    """Return what several estimates of the same peers say together, each weighted by the inverse of its variance.
+
+    Those of all records, of first and of second visits err almost independently: data and weights' noise of a pair are
+    a `pair_every`-th part of what all records are judged by, and visits are drawn apart.
+    """
+    weights = [_certainty(one) for one in estimates]
+    total_P = _added(weights)
+    known_P = total_P > 0
+
+    def weighted(values: Sequence[Floats]) -> Floats:
+        sums_P = _added([np.multiply(weight_P, value_P) for weight_P, value_P in zip(weights, values, strict=True)])
+        means_P: Floats = np.divide(sums_P, total_P, out=np.zeros_like(total_P), where=known_P)
+        return means_P
+
+    errors_P = np.full_like(total_P, np.inf)
+    errors_P[known_P] = np.divide(1.0, np.sqrt(total_P[known_P]))
+    effects_P = weighted([one.effects_P for one in estimates])
+    contrasts_P = weighted([one.contrasts_P for one in estimates])
+    return PeerEffects(estimates[0].counts_P, effects_P, contrasts_P, errors_P)
+
+
+def _certainty(one: PeerEffects) -> Floats:
+    """Return each level's inverse variance; 0 where nothing is known, and where nothing is left to vary."""
+    squares_P = np.multiply(one.errors_P, one.errors_P)
+    certainty_P: Floats = np.divide(1.0, squares_P, out=np.zeros_like(squares_P), where=squares_P > 0)
+    return certainty_P
+
+
+def _added(values: Sequence[Floats]) -> Floats:
+    total_P = values[0]
+    for value_P in values[1:]:
+        total_P = np.add(total_P, value_P)
+    return total_P
+
+
 def _widened(effects: PeerEffects, size: int) -> PeerEffects:
     """Return effects with room for the stage's last peers, should they be in no pair."""
     missing = size - effects.counts_P.size
