@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from iota_p2p.cli import exit_codes
 from iota_p2p.home import default_home
 from iota_p2p.network.daemon_config import Reachability
 
@@ -67,6 +66,7 @@ def peer(
     import trio
 
     from iota_p2p.cli.run_id import parse_run_id
+    from iota_p2p.leaving import leave_at_once
     from iota_p2p.peer_process import PeerOptions, run_peer
     from iota_p2p.run.spec import RunId
 
@@ -88,4 +88,4 @@ def peer(
         validate=validate,
     )
     trio.run(run_peer, options)
-    raise typer.Exit(exit_codes.INTERRUPTED)
+    leave_at_once()

@@ -107,17 +107,22 @@ class Swarm:
         return os.environ | ours | {"TORCHINDUCTOR_CACHE_DIR": str(self.folder / "torch")}
 
     async def start(
-        self, name: str, *options: str, bootstrap: Iterable[str] = (), prefix: Sequence[str] = ()
+        self,
+        name: str,
+        *options: str,
+        bootstrap: Iterable[str] = (),
+        prefix: Sequence[str] = (),
+        command: Sequence[str] = COMMAND,
     ) -> PeerProcess:
         """Start a peer, by way of a prefix command if given; return when it has told its address."""
         home = self.folder / name
-        command = [*prefix, *COMMAND, "peer", "--json", "--home", str(home), *options]
+        words = [*prefix, *command, "peer", "--json", "--home", str(home), *options]
         if "--listen" not in options:
-            command += ["--listen", LISTEN]
+            words += ["--listen", LISTEN]
         for address in bootstrap:
-            command += ["--bootstrap", address]
+            words += ["--bootstrap", address]
         process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment()
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment()
         )
         peer = PeerProcess(process, home)
         self.peers.append(peer)

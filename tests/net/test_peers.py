@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -141,6 +142,36 @@ async def test_stopped_peer__waits_for_no_daemon_that_hangs() -> None:
         peer = await swarm.start("peer")
         os.kill(peer.daemon_pid(), signal.SIGSTOP)
         assert await peer.stop(within_s=3) == 130
+
+
+# A peer that computes for a minute in a thread that cannot be cancelled.
+DEAF = """
+import time, trio
+from iota_p2p import peer_process
+peer_process._report = lambda *_: trio.to_thread.run_sync(time.sleep, 60)
+from iota_p2p.cli.main import main
+main()
+"""
+
+
+async def test_stopped_peer__waits_for_no_thread_that_computes() -> None:
+    async with open_swarm() as swarm:
+        peer = await swarm.start("home", command=(sys.executable, "-c", DEAF))
+        assert await peer.stop(within_s=3) == 130
+        assert peer.events[-1]["event"] != "stopping", "it could leave in good order: nothing was in its way"
+        again = await swarm.start("home")  # the home is free; it sweeps away the folder of the first one's sockets
+        assert again.peer_id == peer.peer_id
+
+
+async def test_stopped_peer__takes_nothing_apart_that_it_has_imported() -> None:
+    """Ctrl-C while torch is being imported, or just after: neither is waited for."""
+    async with open_swarm() as swarm:
+        first = await swarm.start("first")
+        for pause_s in (0.0, 0.5, 2.0):
+            peer = await swarm.start("peer", bootstrap=[first.address])
+            await trio.sleep(pause_s)
+            assert await peer.stop(within_s=3) == 130
+            assert peer.errors == b""
 
 
 async def test_second_peer_in_one_home__refused_in_one_line() -> None:
