@@ -1,12 +1,18 @@
 """`audit explain`: why a peer has the score it has, in an epoch or in all, every number with where it comes from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from iota_p2p.audit.dossier import Dossier
+from iota_p2p.audit.recomputation import Shown, attributions_of, evidence_of
+from iota_p2p_crypto.digest import Digest
+from iota_p2p_crypto.envelope import Verified
+from iota_p2p_crypto.errors import RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.loss_record import MICRONATS_PER_NAT
+from iota_p2p_protocols.scoring.attribution import Attribution, Harm
 from iota_p2p_protocols.scoring.combination import Component, Findings, Score, ScoringRules
 from iota_p2p_protocols.scoring.fast_checks import PPM
+from iota_p2p_protocols.scoring.score_record import ScoreRecord
 
 # What would raise a score whose smallest part is this one.
 ADVICE: dict[Component, str] = {
@@ -31,6 +37,7 @@ class Opinion:
         mean_loss_micronats: what harm is measured against.
         num_evidence: commitments the record rests on.
         agrees: whether the certified score is this one; None without a certified result.
+        part: what the evidence says of it, estimator by estimator; None where that is not all here.
     """
 
     epoch: int
@@ -41,6 +48,7 @@ class Opinion:
     mean_loss_micronats: int
     num_evidence: int
     agrees: bool | None
+    part: Attribution | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +71,10 @@ class EpochExplanation:
 def explain(dossier: Dossier, peer_id: PeerId, epoch: int | None = None) -> list[EpochExplanation]:
     """Return what is known of a peer's scores, epoch by epoch; empty if nobody scored it."""
     epochs = {record.payload.epoch for records in dossier.records.values() for record in records}
-    found = []
+    found, parts = [], _Parts(dossier)
     for one in sorted(epochs if epoch is None else epochs & {epoch}):
         certified = _certified(dossier, peer_id, one)
-        opinions = _opinions(dossier, peer_id, one, certified)
+        opinions = _opinions(parts, peer_id, one, certified)
         if opinions:
             found.append(EpochExplanation(one, opinions, certified, _proofs(dossier, peer_id, one)))
     return found
@@ -89,9 +97,31 @@ def _certified(dossier: Dossier, peer_id: PeerId, epoch: int) -> tuple[int, int]
     return None
 
 
-def _opinions(dossier: Dossier, peer_id: PeerId, epoch: int, certified: tuple[int, int] | None) -> tuple[Opinion, ...]:
+@dataclass(slots=True)
+class _Parts:
+    """What the evidence behind score records says of peers, computed once for all records on the same evidence."""
+
+    dossier: Dossier
+    _shown: dict[Digest, Shown] = field(default_factory=dict)
+    _known: dict[tuple[object, ...], dict[PeerId, Attribution]] = field(default_factory=dict)
+
+    def of(self, record: Verified[ScoreRecord]) -> dict[PeerId, Attribution]:
+        """Return everybody's part; nobody's where evidence is missing or does not hold: `recompute` says which."""
+        rules = self.dossier.rules.get(Digest(record.payload.rules))
+        failed = frozenset(row.peer_id for row in record.payload.rows if row.findings.replay == "failed")
+        key = (record.payload.rules, record.payload.evidence, failed)
+        if rules is not None and key not in self._known:
+            try:
+                evidence = evidence_of(self.dossier, record, rules, self._shown)
+                self._known[key] = attributions_of(record, evidence, rules)
+            except RemoteProtocolError:
+                self._known[key] = {}
+        return self._known.get(key, {})
+
+
+def _opinions(parts: _Parts, peer_id: PeerId, epoch: int, certified: tuple[int, int] | None) -> tuple[Opinion, ...]:
     opinions = []
-    for validator, records in sorted(dossier.records.items()):
+    for validator, records in sorted(parts.dossier.records.items()):
         for record in records:
             rows = {row.peer_id: row for row in record.payload.rows}
             if record.payload.epoch == epoch and peer_id in rows:
@@ -106,6 +136,7 @@ def _opinions(dossier: Dossier, peer_id: PeerId, epoch: int, certified: tuple[in
                         record.payload.mean_loss_micronats,
                         len(record.payload.evidence),
                         None if certified is None else certified[0] == row.score.score,
+                        parts.of(record).get(peer_id),
                     )
                 )
     return tuple(opinions)
@@ -123,10 +154,25 @@ def lines_of(opinion: Opinion, rules: ScoringRules | None) -> list[str]:
         f"  work: {found.num_records} loss records in {opinion.num_evidence} pieces of evidence",
         f"  clasp: {effect:+.4f} nats against its replicas, certainly over {harm:+.4f}, of a mean loss of {mean:.4f}"
         + tolerated,
+        *_estimates(opinion.part),
         f"  replay: {found.replay}; proofs against it: {found.faults}; evidence shown: {_share(found.evidence_ppm)}",
         f"  presence: {_share(found.presence_ppm)}; synchronisation: {_share(found.synchronisation_ppm)}",
         f"  what decides: {score.reason}. {ADVICE[score.reason][0].upper()}{ADVICE[score.reason][1:]}.",
     ]
+
+
+def _estimates(part: Attribution | None) -> list[str]:
+    """Return what each of CLASP's estimators says; the one with the highest bound is what counts."""
+    if part is None:
+        return []
+    named = {"all records": part.by_records, f"{part.num_pairs} paired visits": part.by_pairs, "both": part.by_both}
+    return ["    by " + ", by ".join(f"{name} {_bound(harm)}" for name, harm in named.items())]
+
+
+def _bound(harm: Harm) -> str:
+    if harm == Harm():
+        return "nothing certain"
+    return f"{harm.effect / MICRONATS_PER_NAT:+.4f}, over {harm.low / MICRONATS_PER_NAT:+.4f}"
 
 
 def _share(ppm: int) -> str:

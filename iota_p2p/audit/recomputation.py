@@ -111,8 +111,7 @@ def compare(record: Verified[ScoreRecord], evidence: JoinedEvidence, rules: Scor
     mean_loss = mean_loss_micronats(evidence)
     if mean_loss != record.payload.mean_loss_micronats:
         failures.append(_wrong(record, "mean loss", mean_loss, record.payload.mean_loss_micronats))
-    failed = {PeerId(row.peer_id) for row in record.payload.rows if row.findings.replay == "failed"}
-    parts = attribute(evidence, rules, failed)
+    parts = attributions_of(record, evidence, rules)
     for row in record.payload.rows:
         peer_id = PeerId(row.peer_id)
         expected = parts.pop(peer_id, Attribution())
@@ -122,6 +121,14 @@ def compare(record: Verified[ScoreRecord], evidence: JoinedEvidence, rules: Scor
     left_out = [peer_id for peer_id in parts if peer_id != record.signer]
     failures += [_wrong(record, f"row of {peer_id}", "one", "none") for peer_id in left_out]
     return failures
+
+
+def attributions_of(
+    record: Verified[ScoreRecord], evidence: JoinedEvidence, rules: ScoringRules
+) -> dict[PeerId, Attribution]:
+    """Return everybody's part in a record's evidence, without tails whose replay failed by the record's own word."""
+    failed = {PeerId(row.peer_id) for row in record.payload.rows if row.findings.replay == "failed"}
+    return attribute(evidence, rules, failed)
 
 
 def compare_faults(record: Verified[ScoreRecord], dossier: Dossier) -> list[Failure]:

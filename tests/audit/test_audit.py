@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from iota_p2p.audit.archive import Archive, read_archive
 from iota_p2p.audit.comparison import compare_archives
 from iota_p2p.audit.dossier import Dossier, open_dossier
-from iota_p2p.audit.explanation import explain
+from iota_p2p.audit.explanation import explain, lines_of
 from iota_p2p.audit.failure import Check, Failure
 from iota_p2p.audit.recomputation import recompute
 from iota_p2p.audit.silence import Silence, silences
@@ -218,9 +218,12 @@ def test_result__that_does_not_follow_is_refused(
 
 def test_missing_evidence__is_called_missing_not_false(world: World) -> None:
     gone = fact_of(world, "loss-record")
-    failures = recompute(dossier_of([fact for fact in world.facts if fact.envelope != gone.envelope])).failures
+    dossier = dossier_of([fact for fact in world.facts if fact.envelope != gone.envelope])
+    failures = recompute(dossier).failures
     assert checks(failures) == {Check.MISSING}
     assert len(failures) == len(VALIDATORS)
+    explained = explain(dossier, BAD.peer_id, gone.epoch)
+    assert all(opinion.part is None for opinion in explained[0].opinions)
 
 
 def test_explain__names_what_decided_and_who_agreed(world: World) -> None:
@@ -231,6 +234,10 @@ def test_explain__names_what_decided_and_who_agreed(world: World) -> None:
         assert all(opinion.agrees for opinion in one.opinions)
         # While the run warms up nobody is blamed for harm.
         assert {opinion.score.reason for opinion in one.opinions} == {"clasp" if one.epoch else "presence"}
+    for opinion in (one for epoch in found for one in epoch.opinions):
+        assert opinion.part is not None
+        assert opinion.part.harm.low == opinion.findings.clasp_low
+        assert "by all records +" in "\n".join(lines_of(opinion, RULES))
     honest = explain(dossier_of(world.facts), STAGES[0][0].peer_id, epoch=1)
     assert [opinion.score.reason for opinion in honest[0].opinions] == ["presence"] * len(VALIDATORS)
     assert explain(dossier_of(world.facts), VALIDATORS[0].peer_id) == []
