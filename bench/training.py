@@ -13,8 +13,10 @@ Four things take turns, each on all cores:
 
 Besides tokens per second, processor time per microbatch is compared: other programs on the machine change the first,
 to the favour of whoever runs more processes, but not the second. A peer's main thread runs trio, the streams, packing
-and signing; its other threads compute; where the rest of the time by the clock goes is the share in which lanes idle.
-Last, one more peer joins the warm network, started as a user starts it, torch's import included.
+and signing; its other threads compute, and their time is told apart by what was computed. Nobody validates here, so
+nothing is replayed; what a replay would need is kept all the same. Lanes idle while they wait for each other, and while
+a stage's replicas merge. Last, one more peer joins the warm network, started as a user starts it, torch's import
+included, until it has taken its first microbatch.
 
 Predicted before the first run: 0.75 of the whole, most of the rest in Python's event loops and the daemons. It was
 0.6, and about half of what was missing were forward passes run again, for which `piled` was added; since then weights
@@ -36,7 +38,7 @@ from rich.table import Table
 
 from bench.hop import Pathway, cpu_ms
 from bench.training_alone import Alone, train_alone
-from bench.training_peers import Peer, Usage, memory_mb, running_peer, testnet, usage_of, wait_until
+from bench.training_peers import Peer, Usage, cpu_s, memory_mb, running_peer, testnet, usage_of, wait_until
 from iota_p2p.run.configs import find_config
 from iota_p2p.run.plan_file import load_plan
 
@@ -69,14 +71,17 @@ def measure_peers(count: int, seconds: float) -> tuple[Usage, Figures]:
 
 
 def measure_join(known: Peer) -> Figures:
-    """Return when a new peer has done its first work, and when it had come how far; seconds after its start."""
+    """Return when a new peer has taken its first microbatch, and when it had come how far; seconds after its start.
+
+    Besides that by the clock, its processor time until then, which does not depend on what else the machine does.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as home,
         running_peer(Path(home) / "joiner", "--bootstrap", known.address) as peer,
     ):
-        wait_until(lambda: peer.first_work_s is not None, "a joining peer's first work")
+        wait_until(lambda: "working" in peer.heard_s, "a joining peer's first work")
         steps = {f"join_{name}_s": peer.heard_s.get(name) for name in ("address", "view", "speed", "stage")}
-        return {"join_s": peer.first_work_s, **steps}
+        return {"join_s": peer.heard_s["working"], **steps, "join_cpu_s": cpu_s(peer), "load": os.getloadavg()[0]}
 
 
 def figures_of(alone: tuple[Alone, Alone, Alone], used: Usage, rest: Figures, count: int) -> Figures:
@@ -84,6 +89,7 @@ def figures_of(alone: tuple[Alone, Alone, Alone], used: Usage, rest: Figures, co
     whole, staged, piled = alone
     plan = load_plan(find_config("tiny"))
     hops = used.completed * (plan.model.num_stages - 1)
+    stages_held = sum(map(len, rest["layout"]))
     per = 1000 / used.completed  # seconds in all to milliseconds per microbatch
     peers_ms = per * (used.compute_s + used.loop_s + used.daemons_s)
     ours = used.tokens / used.at_s
@@ -100,12 +106,17 @@ def figures_of(alone: tuple[Alone, Alone, Alone], used: Usage, rest: Figures, co
         "piled_cpu_ms": piled.cpu_ms,
         "peers_cpu_ms": peers_ms,
         "peers_compute_cpu_ms": per * used.compute_s,
+        "- passes, steps, notes for replays": per * used.training_s,
+        "- held-out text, states": per * used.evaluating_s,
+        "- merges, digests, files": per * used.beside_s,
+        "- threads' own": per * (used.compute_s - used.training_s - used.evaluating_s - used.beside_s),
         "peers_loop_cpu_ms": per * used.loop_s,
         "peers_daemons_cpu_ms": per * used.daemons_s,
         "loop_cpu_ms_per_hop": 1000 * used.loop_s / hops,
         "daemons_cpu_ms_per_hop": 1000 * used.daemons_s / hops,
         "hop_cpu_ms": cpu_ms(Pathway(plan.model.num_stages, payload).hop),
         "lane_busy_share": used.lane_s / (used.at_s * count),
+        "merging_share": used.merging_s / (used.at_s * stages_held),
         "cores_used": (used.compute_s + used.loop_s + used.daemons_s) / used.at_s,
         "payload_bytes_per_hop": used.payload_bytes / hops,
         "control_bytes_per_hop": used.control_bytes / hops,

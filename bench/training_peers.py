@@ -33,9 +33,13 @@ class Usage:
 
     Attributes:
         compute_s: processor time of threads that compute.
+        training_s: of that, forward and backward passes with their steps; what replays need is noted in the steps.
+        evaluating_s: of that, held-out text, freezing and saving states.
+        beside_s: of that, what the lane does not wait for: merges' arithmetic, digests of work done, files.
         loop_s: of main threads: trio, streams, packing, signing, checking.
         daemons_s: of the daemons.
         lane_s: time that lanes were busy, by the clock.
+        merging_s: time that stages were closed to work while their replicas merged, by the clock.
         completed: microbatches that came home.
         tokens: in them.
         payload_bytes: activations and gradients sent.
@@ -44,9 +48,13 @@ class Usage:
     """
 
     compute_s: float
+    training_s: float
+    evaluating_s: float
+    beside_s: float
     loop_s: float
     daemons_s: float
     lane_s: float
+    merging_s: float
     completed: int
     tokens: int
     payload_bytes: int
@@ -66,7 +74,6 @@ class Peer:
     status: dict[str, Any] = field(default_factory=dict)
     heard_s: dict[str, float] = field(default_factory=dict)  # after its start, when each kind of event came first
     address: str = ""
-    first_work_s: float | None = None  # after its start, when it had answered or completed a microbatch
 
     def listen(self) -> None:
         """Take down what it says until it ends."""
@@ -79,9 +86,6 @@ class Peer:
                 self.address = event["address"]
             if event["event"] == "status":
                 self.status = event
-                worked = event["bytes"]["gradients"] or event["microbatches"]["completed"]
-                if worked and self.first_work_s is None:
-                    self.first_work_s = now_s
 
     @property
     def stages(self) -> list[int]:
@@ -147,17 +151,32 @@ def usage_of(peers: list[Peer]) -> Usage:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
         daemons_s += sum(_cpu_s(Path(f"/proc/{child}/stat")) for child in children)
     said = [peer.status for peer in peers]
+
+    def lanes_s(*what: str) -> float:
+        return float(sum(status["lane_cpu_s"].get(one, 0.0) for status in said for one in what))
+
     return Usage(
         compute_s=process_s - main_s,
+        training_s=lanes_s("forward", "backward"),
+        evaluating_s=lanes_s("background"),
+        beside_s=lanes_s("beside"),
         loop_s=main_s,
         daemons_s=daemons_s,
         lane_s=sum(status["lane_busy_s"] for status in said),
+        merging_s=sum(status["merging_s"] for status in said),
         completed=sum(status["microbatches"]["completed"] for status in said),
         tokens=sum(status["tokens"] for status in said),
         payload_bytes=sum(status["bytes"]["activations"] + status["bytes"]["gradients"] for status in said),
         control_bytes=sum(status["bytes"]["control"] for status in said),
         at_s=time.monotonic(),
     )
+
+
+def cpu_s(peer: Peer) -> float:
+    """Return the processor time of a peer and its daemon so far."""
+    pid = peer.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return sum(_cpu_s(Path(f"/proc/{one}/stat")) for one in (str(pid), *children))
 
 
 def memory_mb(peers: list[Peer]) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""Training inside a peer's process: from a run's spec to a trainer at work, and what is told of it."""
+"""Training inside a peer's process: from a run's spec and data to a trainer at work, and what is told of it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,11 +17,7 @@ from iota_p2p.ledger.ledger import open_ledger
 from iota_p2p.membership.announcer import SOFTWARE
 from iota_p2p.merge.record import MergeRecord
 from iota_p2p.peer import Peer
-from iota_p2p.run.exchange import serve_run
-from iota_p2p.run.run_files import SHARDS_NAME
-from iota_p2p.run.shard_fetch import ShardProgress, fetch_shards
-from iota_p2p.run.shards import ShardStore
-from iota_p2p.run.spec import RunSpec
+from iota_p2p.run_supply import RunSupply
 from iota_p2p.training.lane import Priority, ThreadLane
 from iota_p2p.training.speed import measure_speed
 from iota_p2p.training.state_files import StateFiles
@@ -30,7 +26,6 @@ from iota_p2p.validation.rules import scoring_rules
 from iota_p2p.validation.validation import ValidationConfig, open_validation
 from iota_p2p.validation.validator import Validator
 from iota_p2p.voice import Voice
-from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.scoring.fast_checks import PPM
 from iota_p2p_protocols.scoring.replay_draw import Pair
 from iota_p2p_protocols.scoring.replay_verdict import Verdict
@@ -38,6 +33,7 @@ from iota_p2p_protocols.scoring.result import CertifiedResult
 from iota_p2p_protocols.scoring.score_record import ScoreRecord
 
 STATUS_EVERY_S = 1.0
+FIRST_WORK_EVERY_S = 0.05  # looks for the first microbatch, a small part of the seconds that a start takes
 
 
 async def _stay_honest(_peer: Peer, _trainer: Trainer) -> None:
@@ -46,13 +42,11 @@ async def _stay_honest(_peer: Peer, _trainer: Trainer) -> None:
 
 @dataclass(slots=True)
 class TrainingProcess:
-    """One peer's part in a run, from fetching its data on.
+    """One peer's part in a run, once its data is here.
 
     Attributes:
-        peer: the running peer.
-        spec: the run.
-        home: where shards and states are kept.
-        voice: tells the user.
+        supply: the run and its data.
+        home: where states are kept.
         epoch: in which the network is, as far as the peer that gave us the spec knew.
         memory_bytes: what we give to the run.
         validates: whether we offer ourselves as a validator, where the run has any.
@@ -61,32 +55,30 @@ class TrainingProcess:
         twist: changes a part of every trainer, so that a testnet's bad peers are honest ones in all the rest.
     """
 
-    peer: Peer
-    spec: RunSpec
+    supply: RunSupply
     home: Path
-    voice: Voice
     epoch: int
     memory_bytes: int
     validates: bool = False
     kept_bytes: int = KEPT_BYTES
     validator: ClassVar[type[Validator]] = Validator
     twist: ClassVar[Callable[[Peer, Trainer], Awaitable[None]]] = _stay_honest
-    _trainer: Trainer | None = None
-    _told_s: float = 0.0
+
+    @property
+    def voice(self) -> Voice:
+        """What tells the user."""
+        return self.supply.voice
 
     async def run(self) -> None:
-        """Serve the run to others, fetch its data, and train until cancelled."""
-        store = ShardStore(self.home / SHARDS_NAME)
-        streams = self.peer.network.streams
-        await serve_run(streams, self.spec, store, self._epoch_now)
-        await fetch_shards(streams, self._sources, self.spec, store, self._report_shards)
+        """Train until cancelled."""
+        peer, spec = self.supply.peer, self.supply.spec
         lane = ThreadLane()
         device = best_device()
-        speed = await lane.run(Priority.BACKGROUND, partial(measure_speed, self.spec, device))
+        speed = await lane.run(Priority.BACKGROUND, partial(measure_speed, spec, device))
         self.voice.say("speed", f"speed    {speed:,} tokens/s a stage on {device}", tokens_per_s=speed, device=device)
         config = TrainerConfig(
-            store=store,
-            files=StateFiles(self.home / "state", self.spec.run_id),
+            store=self.supply.store,
+            files=StateFiles(self.home / "state", spec.run_id),
             lane=lane,
             tokens_per_s=speed,
             memory_bytes=self.memory_bytes,
@@ -94,61 +86,54 @@ class TrainingProcess:
             device=device,
             epoch=self.epoch,
         )
-        async with open_trainer(self.peer, self.spec, config) as trainer:
-            self._trainer = trainer
-            await type(self).twist(self.peer, trainer)
+        async with open_trainer(peer, spec, config) as trainer, trio.open_nursery() as nursery:
+            self.supply.epoch_of = lambda: trainer.share.epoch
+            await type(self).twist(peer, trainer)
             trainer.keeper.on_change = self._report_stage
             trainer.custody.recovery.on_recovered = self._report_recovery
             if trainer.merger is not None:
                 trainer.merger.on_merged = self._report_merge
+            nursery.start_soon(self._report_first_work, trainer)
             async with self._validating(trainer):
                 await self._report_status(trainer)
+
+    async def _report_first_work(self, trainer: Trainer) -> None:
+        """Say when the first microbatch was taken: from then on we are of use."""
+        while not any(len(held.log) for held in trainer.share.stages.values()):  # noqa: ASYNC110 - seldom, and soon over
+            await trio.sleep(FIRST_WORK_EVERY_S)
+        self.voice.say("working", "working  on our first microbatch")
 
     async def _report_status(self, trainer: Trainer) -> None:
         while True:
             await trio.sleep(STATUS_EVERY_S)
-            status = status_of(self.peer, trainer)
+            status = status_of(self.supply.peer, trainer)
             self.voice.say("status", _in_words(status), **status)
 
     @asynccontextmanager
     async def _validating(self, trainer: Trainer) -> AsyncIterator[None]:
         """Take part in scoring, if the run has any."""
-        if self.spec.validation is None:
+        spec = self.supply.spec
+        if spec.validation is None:
             yield
             return
         with open_ledger(self.home / LEDGER_NAME) as ledger:
             config = ValidationConfig(
-                rules=scoring_rules(self.spec.validation, trainer.figures),
+                rules=scoring_rules(spec.validation, trainer.figures),
                 ledger=ledger,
-                step_s=self.spec.validation.step_ms / 1000,
+                step_s=spec.validation.step_ms / 1000,
                 stake=int(self.validates),
-                replay_ppm=self.spec.validation.replay_ppm,
+                replay_ppm=spec.validation.replay_ppm,
                 from_start=self.epoch == 0,
                 software=SOFTWARE,
                 kind=type(self).validator,
             )
-            async with open_validation(self.peer, trainer.share, config) as validation:
+            async with open_validation(self.supply.peer, trainer.share, config) as validation:
                 validation.validator.on_record = self._report_scores
                 validation.validator.on_result = self._report_result
                 if trainer.merger is not None:
                     trainer.merger.on_fault = validation.docket.file
                 validation.validator.on_replay = self._report_replay
                 yield
-
-    def _epoch_now(self) -> int:
-        return self.epoch if self._trainer is None else self._trainer.share.epoch
-
-    def _sources(self) -> Sequence[PeerId]:
-        return [peer_id for peer_id in self.peer.view.live() if peer_id != self.peer.identity.peer_id]
-
-    def _report_shards(self, progress: ShardProgress) -> None:
-        """Tell the first, the last, and one a second in between."""
-        now_s = trio.current_time()
-        if 1 < progress.num_present < progress.num_shards and now_s < self._told_s + 1:
-            return
-        self._told_s = now_s
-        text = f"data     {progress.num_present} of {progress.num_shards} shards"
-        self.voice.say("data", text, num_present=progress.num_present, num_shards=progress.num_shards)
 
     def _report_stage(self, what: str) -> None:
         self.voice.say("stage", f"stage    {what}", what=what)
@@ -195,7 +180,6 @@ class TrainingProcess:
             validators=certified.validators,
             payouts=payouts,
             pot=result.pot,
-            silent=certified.silent,
         )
 
     def _report_replay(self, epoch: int, pair: Pair, verdict: Verdict) -> None:
@@ -230,7 +214,7 @@ def status_of(peer: Peer, trainer: Trainer) -> dict[str, Any]:
     offers = {offer.stage for offer in trainer.keeper.membership.announcer.description.stages}
     return {
         "peer_id": peer.identity.peer_id,
-        "run_id": share.spec.run_id.hex(),
+        "run_id": share.terms.run_id.hex(),
         "epoch": share.epoch,
         "stages": [
             {
@@ -264,6 +248,8 @@ def status_of(peer: Peer, trainer: Trainer) -> dict[str, Any]:
         "reason": trainer.keeper.reason,
         "live": len(peer.view.live()),
         "lane_busy_s": round(share.lane.busy_s, 3),
+        "lane_cpu_s": {what: round(cpu_s, 3) for what, cpu_s in share.lane.cpu_s.items()},
+        "merging_s": round(sum(held.gate.was_shut_s for held in share.stages.values()), 3),
     }
 
 

@@ -12,7 +12,11 @@ import trio
 
 
 class StageGate:
-    """The gate of one stage; one task at a time closes it."""
+    """The gate of one stage; one task at a time closes it.
+
+    Attributes:
+        was_shut_s: for how long it has been closed in all, up to its last opening.
+    """
 
     def __init__(self) -> None:
         self._open = trio.Event()
@@ -20,6 +24,7 @@ class StageGate:
         self._inside = 0
         self._left = trio.Event()
         self._shut_since_s: float | None = None
+        self.was_shut_s = 0.0
 
     @property
     def shut_for_s(self) -> float:
@@ -50,5 +55,6 @@ class StageGate:
                 await self._left.wait()
             yield
         finally:
+            self.was_shut_s += self.shut_for_s
             self._shut_since_s = None
             self._open.set()

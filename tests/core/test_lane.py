@@ -78,3 +78,14 @@ async def test_thread_lane__runs_one_at_a_time_off_the_main_thread() -> None:
     assert sorted(await run_all(lane, [(F, ()), (B, ()), (G, ())])) == [0, 1, 2]
     assert await lane.beside(lambda: 3) == 3
     assert lane.queue_length == 0
+
+
+async def test_thread_lane__counts_processor_time_by_what_was_done() -> None:
+    """Also of work that fails."""
+    lane = ThreadLane()
+    await lane.run(B, partial(sum, range(300_000)))
+    await lane.beside(int)
+    with pytest.raises(ZeroDivisionError):
+        await lane.run(F, lambda: sum(range(300_000)) / 0)
+    assert lane.cpu_s.keys() == {"backward", "forward", "beside"}
+    assert min(lane.cpu_s["backward"], lane.cpu_s["forward"]) > lane.cpu_s["beside"] >= 0
