@@ -45,20 +45,18 @@ class LoneStep:
         """Return what the next epoch begins with; it is installed."""
         base = self.held.base
         origin = None if base is None else Origin.of(self.held, self.spec.codec)
-        work = await self.share.lane.run(Priority.BACKWARD, self._step, FIRST)
-        state = self.held.base
-        assert state is not None  # noqa: S101 - it has just been installed
+        work, state = await self.share.lane.run(Priority.BACKWARD, self._step, FIRST)
         if base is not None and origin is not None and work.samples:
             self.nursery.start_soon(self._tell, origin, base, work)
         return state
 
-    def _step(self) -> EpochWork:
+    def _step(self) -> tuple[EpochWork, OuterState]:
         held, work = self.held, self.held.work()
-        state = OuterState(work.theta_W)
+        state = OuterState(work.theta_W, held.velocity)
         if held.base is not None and self.spec.momentum:
             state = outer_step(held.base, np.subtract(held.base.theta_W, work.theta_W), self.spec, held.epoch)
         held.install(state, max(self.share.epoch, held.epoch))
-        return work
+        return work, state
 
     async def _tell(self, origin: Origin, base: OuterState, work: EpochWork) -> None:
         gradient_W = np.subtract(base.theta_W, work.theta_W)

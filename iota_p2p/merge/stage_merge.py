@@ -155,11 +155,11 @@ class StageMerge:
 
     async def _merge(self, began_s: float) -> MergeRecord | None:
         """Merge with the others; None if that came to nothing."""
-        held = self.held
-        assert held.base is not None  # noqa: S101 - `run` saw to it
+        held, base = self.held, self.held.base  # which another task may forget meanwhile
+        assert base is not None  # noqa: S101 - `run` saw to it
         async with held.gate.shut():
             work = await self.share.lane.run(Priority.BACKWARD, held.work, FIRST)
-            gradient_W = np.subtract(held.base.theta_W, work.theta_W)
+            gradient_W = np.subtract(base.theta_W, work.theta_W)
             if not work.samples or not bool(np.isfinite(gradient_W).all()):
                 return None
             if not self.signed.begin(held.index, held.epoch):
@@ -173,7 +173,7 @@ class StageMerge:
                 outcome = await self._meet_rows(outcome)
             if outcome is None:
                 return None
-            step = partial(outer_step, held.base, outcome.reduction.gradient_W, self.spec, held.epoch)
+            step = partial(outer_step, base, outcome.reduction.gradient_W, self.spec, held.epoch)
             state = await self.means.beside(step)
             held.residual_W = committed.residual_W
             await self.share.lane.run(Priority.BACKWARD, partial(held.install, state, held.epoch + 1), FIRST)
@@ -232,7 +232,7 @@ class StageMerge:
                 self.announce("merge", certificate.envelope_bytes)
             return
         _log.warning("merged otherwise than the others", extra={"stage": self.held.index, "epoch": own.epoch})
-        self.held.base = None
+        self.held.forget_base()
         self.turn()
 
     def _commit(self, gradient_W: Vector) -> Committed:

@@ -181,11 +181,16 @@ class StageCompute:
         self._version += 1
         self._weights = None
 
-    def checkpoint(self) -> bytes:
-        """Return everything that continuing needs: weights, moments and the number of steps."""
+    def checkpoint(self, velocity: torch.Tensor | None = None) -> bytes:
+        """Return everything that continuing needs: weights, moments, the number of steps.
+
+        Args:
+            velocity: the outer momentum's memory, W, where the run has one.
+        """
+        outer = {} if velocity is None else {VELOCITY: velocity}
         weights = {f"{WEIGHTS}{name}": p for name, p in self.stage.named_parameters()}
         moments = {f"{MOMENTS}{name}": value for name, value in self.optimizer.state().items()}
-        return to_bytes({**weights, **moments, NUM_STEPS: torch.tensor(self.num_steps)})
+        return to_bytes({**weights, **moments, **outer, NUM_STEPS: torch.tensor(self.num_steps)})
 
     def restore(self, data: bytes) -> None:
         """Continue from our own checkpoint; what a peer sends goes through `state.from_bytes` instead.

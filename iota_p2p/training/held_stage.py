@@ -84,6 +84,7 @@ class HeldStage:
         self.base_digest: Digest | None = None
         self.certificate: Digest | None = None
         self.residual_W: Vector | None = None
+        self._brought_W: Vector | None = None
         self.on_begun: Callable[[HeldStage], None] = lambda _: None
         self.on_closed: Callable[[HeldStage], None] = lambda _: None
         self.on_stepped: Callable[[HeldStage], None] = lambda _: None
@@ -103,8 +104,18 @@ class HeldStage:
             velocity_W: the outer momentum's memory that came with the weights, if any.
         """
         self.start_epoch(epoch)
+        self._brought_W = velocity_W
         if settled and self.spec.merge is not None:
             self._settle(OuterState(vector_of(self.compute.stage), velocity_W))
+
+    def forget_base(self) -> None:
+        """Note that the replicas agreed on another base than ours; its velocity is the best we have until it comes."""
+        self._brought_W, self.base = self.velocity, None
+
+    @property
+    def velocity(self) -> Vector | None:
+        """The outer momentum's memory, W: the base's, or as long as that is not known what came with the weights."""
+        return self._brought_W if self.base is None else self.base.velocity_W
 
     @property
     def steps_in_epoch(self) -> int:
@@ -139,7 +150,7 @@ class HeldStage:
             self.on_closed(self)
 
     def _settle(self, state: OuterState) -> None:
-        self.base, self.certificate = state, None
+        self.base, self.certificate, self._brought_W = state, None, None
         self.base_digest = digest(state.theta_W.data.cast("B"))
 
     def start_epoch(self, epoch: int) -> None:

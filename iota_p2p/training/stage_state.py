@@ -62,9 +62,10 @@ class StateBounds:
 
 
 def freeze(held: HeldStage) -> StageState:
-    """Return a held stage's state now; on the compute lane."""
+    """Return a held stage's state now, with the outer momentum's memory of its epoch; on the compute lane."""
     certificate = None if held.has_stepped else held.certificate
-    return StageState(held.index, held.epoch, held.compute.num_steps, held.compute.checkpoint(), certificate)
+    velocity = None if held.velocity is None else torch.from_numpy(held.velocity)
+    return StageState(held.index, held.epoch, held.compute.num_steps, held.compute.checkpoint(velocity), certificate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,9 @@ def state_bounds(plan: RunPlan, stage: int) -> StateBounds:
     """Return how long the checkpoint of a stage can be."""
     sizes = [parameter.numel() for parameter in meta_stage(plan, stage).parameters()]
     weights_bytes = _FLOAT_BYTES * sum(sizes)
-    # Weights and two moments; or weights and what the outer step remembers, which is less.
-    return StateBounds(3 * weights_bytes + _HEADER_BYTES_PER_PARAMETER * len(sizes) + _HEADER_BYTES, weights_bytes)
+    # Weights, two moments, and what the outer step remembers.
+    most = 4 if plan.merge is not None and plan.merge.momentum else 3
+    return StateBounds(most * weights_bytes + _HEADER_BYTES_PER_PARAMETER * len(sizes) + _HEADER_BYTES, weights_bytes)
 
 
 def check_state(state: StageState, plan: RunPlan) -> None:
