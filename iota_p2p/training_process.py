@@ -161,13 +161,14 @@ class TrainingProcess:
 
     def _report_scores(self, record: ScoreRecord) -> None:
         scores = {row.peer_id: row.score.score for row in record.rows}
+        work = {row.peer_id: row.findings.work for row in record.rows}
         faulted = {
             row.peer_id: row.score.reason
             for row in record.rows
             if row.findings.work and 2 * row.score.quality_ppm < PPM
         }
         text = f"scores   epoch {record.epoch}: {len(scores)} peers scored, {len(faulted)} at less than half"
-        self.voice.say("scores", text, epoch=record.epoch, scores=scores, flagged=faulted)
+        self.voice.say("scores", text, epoch=record.epoch, scores=scores, work=work, flagged=faulted)
 
     def _report_result(self, certified: CertifiedResult) -> None:
         result = certified.payload

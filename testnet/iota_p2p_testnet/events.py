@@ -99,6 +99,7 @@ class Scores(_Said):
 
     epoch: Total
     scores: dict[str, Total] = Field(max_length=_MAX_PEERS)
+    work: dict[str, Total] = Field(default_factory=dict, max_length=_MAX_PEERS)
     flagged: dict[str, str] = Field(max_length=_MAX_PEERS)
 
 

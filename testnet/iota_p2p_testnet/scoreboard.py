@@ -15,12 +15,14 @@ class Scoreboard:
 
     Attributes:
         records: per epoch and validator's peer id, its scores.
+        work: likewise the work that those scores are of.
         flagged: (peer id, epoch) to what pulled it below half, by validator.
         replays: what a validator's replay of a peer's stage showed, by epoch, peer, stage and validator.
         results: the certified results by epoch; all peers say the same.
     """
 
     records: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    work: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
     flagged: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
     replays: dict[tuple[int, str, int, str], Replay] = field(default_factory=dict)
     results: dict[int, Result] = field(default_factory=dict)
@@ -29,6 +31,7 @@ class Scoreboard:
         """Take a validator's record."""
         if len(self.records) < MAX_EPOCHS:
             self.records[said.epoch, validator] = said.scores
+            self.work[said.epoch, validator] = said.work
             for peer_id, reason in said.flagged.items():
                 self.flagged.setdefault((peer_id, said.epoch), {})[validator] = reason
 
@@ -75,7 +78,7 @@ class Scoreboard:
         """Return what a summary holds of it."""
         return {
             "scores": [
-                {"epoch": epoch, "validator": validator, "peers": scores}
+                {"epoch": epoch, "validator": validator, "peers": scores, "work": self.work[epoch, validator]}
                 for (epoch, validator), scores in sorted(self.records.items())
             ],
             "flagged": [

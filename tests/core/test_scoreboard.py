@@ -10,7 +10,9 @@ def board_with_scores() -> Board:
     for number, row in board.rows.items():
         row.peer_id = f"peer-{number}"
     for number in (1, 2):
-        board.apply(number, Scores(epoch=4, scores={"peer-3": 70}, flagged={"peer-3": "clasp"}), 1.0)
+        board.apply(
+            number, Scores(epoch=4, scores={"peer-3": 70}, work={"peer-3": 200}, flagged={"peer-3": "clasp"}), 1.0
+        )
     result = Result(epoch=4, validators=("peer-1", "peer-2"), payouts={"peer-3": 25, "peer-1": 75}, pot=100)
     board.apply(1, result, 2.0)
     board.apply(2, result, 2.5)
@@ -20,8 +22,8 @@ def board_with_scores() -> Board:
 def test_scoreboard__counts_each_result_once_and_each_validator() -> None:
     summary = board_with_scores().scoreboard.to_summary()
     assert summary["scores"] == [
-        {"epoch": 4, "validator": "peer-1", "peers": {"peer-3": 70}},
-        {"epoch": 4, "validator": "peer-2", "peers": {"peer-3": 70}},
+        {"epoch": 4, "validator": "peer-1", "peers": {"peer-3": 70}, "work": {"peer-3": 200}},
+        {"epoch": 4, "validator": "peer-2", "peers": {"peer-3": 70}, "work": {"peer-3": 200}},
     ]
     assert summary["flagged"] == [{"peer": "peer-3", "epoch": 4, "component": "clasp", "validators": 2}]
     assert summary["elections"] == [{"epoch": 4, "validators": ["peer-1", "peer-2"]}]

@@ -21,20 +21,23 @@ from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.scoring.combination import ScoringRules
 from iota_p2p_protocols.scoring.replay_draw import Pair
 from iota_p2p_protocols.scoring.result import CertifiedResult
+from iota_p2p_protocols.scoring.score_record import ScoreRecord
 from iota_p2p_testnet.training_swarm import Member, TrainingSwarm, open_training_swarm, small_run
 
 PAIR_EVERY = 2
 RULES = ScoringRules(costs_ppm=(500_000, 500_000), pot=1000, pair_every=PAIR_EVERY)
 STEP_S = 0.5
+NUM_EPOCHS = 6  # of which scores are compared
+ALIKE = 1.15  # honest peers' scores for equal work
 
 
 @asynccontextmanager
 async def validated_swarm(
-    folder: Path, num_peers: int = 4
+    folder: Path, num_peers: int = 4, target: int = 150
 ) -> AsyncIterator[tuple[TrainingSwarm, dict[PeerId, Validation]]]:
     """Run a swarm of two stages whose peers all validate."""
     validation = ValidationSpec(pair_every=PAIR_EVERY)
-    spec = small_run(folder, target_microbatches=150).model_copy(update={"validation": validation})
+    spec = small_run(folder, target_microbatches=target).model_copy(update={"validation": validation})
     async with open_training_swarm(0, spec, folder) as swarm, AsyncExitStack() as stack:
         validations = {}
         for number in range(num_peers):
@@ -77,3 +80,18 @@ async def test_validators__certify_scores_that_an_audit_bears_out(tmp_path: Path
     assert outcome.num_records >= 9
     assert {len(heads) >= 2 for heads in dossier.heads.values()} == {True}
     assert max(len(head.signers) for heads in dossier.heads.values() for head in heads) >= 3
+
+
+@pytest.mark.slow
+async def test_honest_peers__are_scored_alike_for_equal_work(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Scores of an epoch per unit of work: the best of six peers is within 15 % of the worst, six epochs in a row."""
+    async with validated_swarm(tmp_path, num_peers=6, target=75) as (swarm, validations):
+        records: dict[int, list[ScoreRecord]] = {}
+        for validation in validations.values():
+            validation.validator.on_record = lambda record: records.setdefault(record.epoch, []).append(record)
+        await swarm.until(lambda: all(len(records.get(epoch, ())) == 6 for epoch in range(NUM_EPOCHS)), timeout_s=400)
+    for epoch in range(NUM_EPOCHS):
+        rows = [row for record in records[epoch] for row in record.rows if row.findings.work]
+        assert {row.peer_id for row in rows} == set(validations)
+        quality = {row.peer_id: row.score.score / row.findings.work for row in rows}
+        assert min(quality.values()) >= max(quality.values()) / ALIKE, (epoch, quality)
