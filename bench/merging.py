@@ -104,8 +104,6 @@ ROWS = {
     "2: synchronous": Row(None, replicas=2),
     "2: int8": Row(replicas=2),
     "2: int8, Nesterov .7/.5": Row(replicas=2, outer=NESTEROV),
-    "1: int8": Row(replicas=1),
-    "1: int8, Nesterov .7/.5": Row(replicas=1, outer=NESTEROV),
     "int8, unequal": Row(unequal=True),
     "int8, unequal, not clipped": Row(unequal=True, clip=False),
     "8: honest": Row(model=SMALL, replicas=8),

@@ -188,7 +188,8 @@ class MergeSpec(Section):
 
     Attributes:
         codec: how pseudo-gradients travel; docs/decisions/0202 has the measurements.
-        rate: of the outer step; 1 without momentum is plain averaging, best below some hundred epochs.
+        rate: of the outer step; 1 without momentum is plain averaging, best with two replicas a stage; from four on
+            0.7 with momentum 0.5 wins back a quarter of what drifting apart costs (docs/butterfly.md).
         momentum: Nesterov's; 0 is none.
         first_momentum: where it begins.
         momentum_warmup_epochs: epochs until it has risen to `momentum`.
