@@ -1,8 +1,9 @@
 """`SecondVisits`: which of our microbatches go a second time, along another drawn pathway.
 
 Of every `pair_every` counters one is drawn by a secret of ours that nobody else can compute: so a worker cannot know
-of a first visit that it is one of two, and has to treat all microbatches alike. Its second visit starts when the next
-`pair_every` have been started: by then the first is home, so that nobody can be warned while it is under way.
+of a first visit that it is one of two, and has to treat all microbatches alike. Its second visit starts when at least
+`pair_every` more have been started: if that is more than are under way at once, the first is home by then, and nobody
+can be warned while it works on it.
 """
 
 from dataclasses import dataclass, field

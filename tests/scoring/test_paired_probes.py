@@ -70,8 +70,11 @@ def test_pairs__show_who_does_harm_on_one_visit_alone(visit: int) -> None:
     """A worker can know a second visit; the first ones show in full what it does there, and the other way round."""
     losses_R, stages, pairs_N2 = visited(5, 1000, 1)
     harmed_N = pairs_N2[:, visit]
+    without = paired_effects(losses_R, stages, pairs_N2)
     losses_R[harmed_N[stages[0][harmed_N] == 1]] += 0.06
     fits = paired_effects(losses_R, stages, pairs_N2)
+    # What the other visit's peers do is no noise on this one's.
+    assert (fits[1 - visit][2].errors_P < 1.05 * without[1 - visit][2].errors_P).all()
     assert accused(fits[visit]) == {(0, 1)}
     assert not accused(fits[1 - visit])
     assert fits[visit][0].contrasts_P[1] == pytest.approx(0.06, abs=WIDTH * fits[visit][0].errors_P[1])
