@@ -31,5 +31,5 @@ def find_daemon(configured: Path | None = None) -> Path:
     raise UserError(
         f"No libp2p daemon for {sys.platform} {platform.machine()}: install hivemind 1.1.12 from a wheel (Linux"
         " x86_64 or aarch64, macOS arm64 or x86_64; on Windows inside WSL), or build p2pd from"
-        " github.com/learning-at-home/go-libp2p-daemon and name it in the configuration."
+        " github.com/learning-at-home/go-libp2p-daemon and name it with --p2pd."
     )

@@ -8,7 +8,7 @@ import gc
 
 import torch
 
-import iota_p2p.cli.main
+import iota_p2p.cli.commands
 import iota_p2p.cli.peer
 import iota_p2p.peer_process
 import iota_p2p.training_process  # noqa: F401 - for its effect, as the lines above

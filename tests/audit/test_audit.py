@@ -19,7 +19,7 @@ from iota_p2p.audit.failure import Check, Failure
 from iota_p2p.audit.recomputation import recompute
 from iota_p2p.audit.silence import Silence, silences
 from iota_p2p.audit.verification import verify
-from iota_p2p.cli.main import app
+from iota_p2p.cli.commands import app
 from iota_p2p.ledger.ledger import FILE_NAME, Fact
 from iota_p2p_crypto import vrf
 from iota_p2p_crypto.errors import UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from iota_p2p.cli.main import app
+from iota_p2p.cli.commands import app
 from iota_p2p.model.figures import figures_of
 from iota_p2p.run.configs import config_names, find_config
 from iota_p2p.run.data import RunData

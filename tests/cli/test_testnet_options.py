@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from iota_p2p.cli.main import app
+from iota_p2p.cli.commands import app
 from iota_p2p.run.configs import find_config
 from iota_p2p.run.plan_file import load_plan
 from iota_p2p_crypto.errors import MalformedError, UserError

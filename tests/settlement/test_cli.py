@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from iota_p2p.cli import chain_access
-from iota_p2p.cli.main import app
+from iota_p2p.cli.commands import app
 from iota_p2p.key_store import create_key, load_key
 from iota_p2p.settlement.dev_chain import dev_accounts
 from iota_p2p_crypto.errors import UserError
