@@ -6,7 +6,8 @@ The toy (2507.17766): 5 stages of 5 peers, losses from N(4.5, 0.2); a pathway th
 higher with a tenth more spread. Bad peers are drawn anew for each draw, at most one a stage (of three bad replicas of
 five, the honest two look like the odd ones: a blind spot, measured by --anywhere). Estimators: "mean", the paper's mean
 loss of the pathways through a peer; "contrast", the additive fit against the other replicas of the stage; "explained",
-the same with suspects taken out one after the other; "pairs", the differences between two visits to the same data.
+the same with suspects taken out one after the other; "pairs", that joined with the differences between two visits to
+the same data, which say nothing of stage 0.
 The toy does not say how much of its spread is the data's: DATA_VARIANCE of it is taken to be (in a run of the tiny
 config more is: docs/decisions/0306). For "pairs" half of the records are second visits, so 250 records are 125 pairs.
 
@@ -128,6 +129,7 @@ def draw(rng: np.random.Generator, setting: Setting) -> Draw:
     if num_pairs:
         data_R = rng.normal(0, SPREAD * np.sqrt(DATA_VARIANCE), num_records)
         data_R[seconds_N] = data_R[firsts_N]
+        replicas_RS[seconds_N, 0] = replicas_RS[firsts_N, 0]  # the source's
         noise_R = data_R + noise_R * np.sqrt(1 - DATA_VARIANCE)
     is_bad_R = is_bad_SP[np.arange(NUM_STAGES), replicas_RS].any(axis=1)
     losses_R = np.where(is_bad_R, 1 + setting.harm, 1.0) * (MEAN + noise_R)
@@ -151,10 +153,14 @@ def by_explanation(drawn: Draw) -> Estimate:
 
 
 def by_pairs(drawn: Draw) -> Estimate:
-    """Differences of two visits to the same data; of a peer's first and second visits those that look worse."""
-    first, second = map(_estimate, paired_effects(drawn.losses_R, _columns(drawn), drawn.pairs_N2))
-    harm_P = np.where(first.rank_P >= second.rank_P, first.harm_P, second.harm_P)
-    return Estimate(harm_P, np.maximum(first.rank_P, second.rank_P), first.flagged_P | second.flagged_P)
+    """All records and the differences of two visits to the same data, each weighted by its certainty."""
+    return _estimate([joined(stage) for stage in zip(*_estimates(drawn), strict=True)])
+
+
+def _estimates(drawn: Draw) -> list[list[PeerEffects]]:
+    """Return what all records, first visits and second visits say."""
+    columns = _columns(drawn)
+    return [explained_effects(drawn.losses_R, columns), *paired_effects(drawn.losses_R, columns, drawn.pairs_N2)]
 
 
 def _columns(drawn: Draw) -> list[Ints]:
@@ -243,11 +249,7 @@ def small_harm(pair_every: int, num_records: int, num_draws: int) -> dict[str, f
     shares = dict.fromkeys(("all records", "pairs", "joined", "any", "accused"), 0.0)
     for _ in range(num_draws):
         drawn = draw(rng, setting)
-        columns = _columns(drawn)
-        estimates = [
-            explained_effects(drawn.losses_R, columns),
-            *paired_effects(drawn.losses_R, columns, drawn.pairs_N2),
-        ]
+        estimates = _estimates(drawn)
         by_all_P, first_P, second_P = (_estimate(one).flagged_P for one in estimates)
         joined_P = _estimate([joined(stage) for stage in zip(*estimates, strict=True)]).flagged_P
         flagged = {"all records": by_all_P, "pairs": first_P | second_P, "joined": joined_P}

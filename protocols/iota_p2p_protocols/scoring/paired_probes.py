@@ -10,7 +10,8 @@ Why apart? Of a first visit no worker can know that it will be one of two: it is
 second one it can. Whoever behaves well on second visits alone is seen in full by the first ones, which a common effect
 of both would halve; whoever does harm on second visits alone, to make those of the first look good, by the second.
 
-Sees no more than `clasp` of a stage whose replicas all do the same harm, and assumes honest tails like it. A source
+Sees nothing of stage 0, whose peer, the source, is the same on both visits; and no more than `clasp` of a stage whose
+replicas all do the same harm. Assumes honest tails like it. A source
 can leave second visits out, or choose them by how the first ones went; all it wins is what is left of the spread
 (docs/decisions/0306).
 
@@ -27,6 +28,8 @@ from iota_p2p_protocols.microbatch import MicrobatchId
 from iota_p2p_protocols.scoring.clasp import Floats, Levels, PeerEffects, explained_effects
 
 Pairs = npt.NDArray[np.intp]
+
+_NOTHING = PeerEffects(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 def find_pairs(microbatches: Sequence[MicrobatchId], pair_every: int) -> Pairs:
@@ -64,17 +67,19 @@ def paired_effects(
 
     Args:
         losses_R: finite losses.
-        stages: for each stage the number of the peer that did it, R each, counted from 0 within the stage.
+        stages: for each stage the number of the peer that did it, R each, counted from 0 within the stage; those of
+            stage 0, of which pairs say nothing, are taken out as one factor of both visits.
         pairs_N2: positions of first and second visits among the records.
         others: further factors of pairs to take out, N each: the stretch of the epoch.
     """
     first_N, second_N = pairs_N2.T
     differences_N = np.subtract(losses_R[first_N], losses_R[second_N])
-    by_first, by_second = ([levels_R[visit_N] for levels_R in stages] for visit_N in (first_N, second_N))
-    first = explained_effects(differences_N, by_first, [*by_second, *others])
-    second = explained_effects(np.negative(differences_N), by_second, [*by_first, *others])
+    by_first, by_second = ([levels_R[visit_N] for levels_R in stages[1:]] for visit_N in (first_N, second_N))
+    common = [stages[0][first_N], *others]
+    first = explained_effects(differences_N, by_first, [*by_second, *common])
+    second = explained_effects(np.negative(differences_N), by_second, [*by_first, *common])
     sizes = [int(levels_R.max(initial=-1)) + 1 for levels_R in stages]
-    return [*map(_widened, first, sizes)], [*map(_widened, second, sizes)]
+    return [*map(_widened, [_NOTHING, *first], sizes)], [*map(_widened, [_NOTHING, *second], sizes)]
 
 
 def joined(estimates: Sequence[PeerEffects]) -> PeerEffects:
