@@ -5,8 +5,10 @@ from typing import Literal
 
 from iota_p2p.merge.encounter import Outcome
 from iota_p2p.merge.round import Round
+from iota_p2p.run.data import epoch_seed
 from iota_p2p_crypto.digest import Digest
 from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.butterfly.convener import passed_over
 
 # merged: with others. alone: nobody else was there, or nobody answered. fetched: we were left out or new, and took what
 # the others agreed on.
@@ -29,6 +31,7 @@ class MergeRecord:
         matrix: who agreed with whom in our row, a line for each member.
         faults: proofs of what members did wrong (`faults.verify_fault`).
         named: whom they name.
+        passed_over: members that contributed and did not convene when it was their turn; no proof of anything.
         bytes_up: payload bytes that we gave to others; bytes_formula: what they should be.
         samples: microbatches that counted.
     """
@@ -45,6 +48,7 @@ class MergeRecord:
     matrix: str = ""
     faults: tuple[bytes, ...] = ()
     named: tuple[PeerId, ...] = ()
+    passed_over: tuple[PeerId, ...] = ()
     bytes_up: int = 0
     bytes_formula: int = 0
     samples: int = 0
@@ -65,7 +69,8 @@ def bytes_formula(round_: Round, num_rows: int = 1) -> int:
 
 def record_of(outcome: Outcome, theta_digest: Digest, seconds: float, bytes_up: int) -> MergeRecord:
     """Return the record of a merge with others."""
-    round_, reduction = outcome.round_, outcome.reduction
+    round_, reduction, roster = outcome.round_, outcome.reduction, outcome.certificate.roster.payload
+    seed = epoch_seed(roster.run_id, roster.epoch)
     return MergeRecord(
         epoch=round_.epoch + 1,
         stage=round_.stage,
@@ -78,6 +83,7 @@ def record_of(outcome: Outcome, theta_digest: Digest, seconds: float, bytes_up: 
         lost_shards=reduction.lost_shards,
         matrix=str(reduction.matrix),
         faults=outcome.faults,
+        passed_over=passed_over(seed, roster.stage, roster.members, PeerId(roster.convener)),
         bytes_up=bytes_up,
         bytes_formula=bytes_formula(round_, max(1, len(outcome.rows))),
         samples=outcome.samples,

@@ -169,6 +169,8 @@ class Board:
             faults = f", {event.faults} members proved to lie" if event.faults else ""
             what = f"stage {event.stage} merged epoch {event.epoch}: {len(event.members)} members"
             self.say(now_s, f"{what} in {event.seconds:.2f} s{lost}{faults}")
+            for peer_id in event.passed_over:
+                self.say(now_s, f"{self.name_of(peer_id)} was to convene for it and was passed over")
         for peer_id in event.named:
             if self.merges.name(event.epoch, event.stage, peer_id):
                 self.say(now_s, f"{self.name_of(peer_id)} is proved to have cheated in epoch {event.epoch}")

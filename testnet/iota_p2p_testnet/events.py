@@ -139,6 +139,7 @@ class Merged(_Said):
     lost_shards: Total = 0
     faults: Total = 0
     named: tuple[str, ...] = Field(default=(), max_length=_MAX_PEERS)
+    passed_over: tuple[str, ...] = Field(default=(), max_length=_MAX_PEERS)
     bytes_up: Total = 0
     bytes_formula: Total = 0
     matrix: Annotated[str, Field(max_length=_MAX_MATRIX)] = ""

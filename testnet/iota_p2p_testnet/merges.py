@@ -39,6 +39,7 @@ class StageEpoch:
             "shards": max(one.shards for one in said),
             "lost_shards": max(one.lost_shards for one in said),
             "faults": max(one.faults for one in said),
+            "passed_over": len({peer_id for one in said for peer_id in one.passed_over}),
             "bytes_up": sum(one.bytes_up for one in said) // len(said),
             "bytes_formula": max(one.bytes_formula for one in said),
             "seconds": round(max(one.seconds for one in said), 3),

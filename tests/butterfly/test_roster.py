@@ -16,7 +16,7 @@ from iota_p2p_protocols.butterfly.contribution import (
     meeting_key,
     validate_contribution_gossip,
 )
-from iota_p2p_protocols.butterfly.convener import convener_order, convener_rank
+from iota_p2p_protocols.butterfly.convener import convener_order, convener_rank, passed_over
 from iota_p2p_protocols.butterfly.roster import (
     MAX_ATTEMPTS,
     MAX_ROSTER_BYTES,
@@ -217,6 +217,13 @@ def test_convener__follows_from_rank_alone() -> None:
     assert sorted(order) == sorted(ids)
     assert order == convener_order(SEED, STAGE, ids[::-1])
     assert convener_order(SEED, STAGE, order[3:]) == order[3:]  # whoever is left out, the others keep their order
+
+
+def test_passed_over__are_those_whose_turn_came_before_the_convener() -> None:
+    ids = [peer.peer_id for peer in PEERS]
+    order = convener_order(SEED, STAGE, ids)
+    assert passed_over(SEED, STAGE, ids, order[0]) == ()
+    assert passed_over(SEED, STAGE, ids, order[2]) == order[:2]
     assert convener_rank(SEED, STAGE, order[0]) < convener_rank(SEED, STAGE, order[1])
 
 

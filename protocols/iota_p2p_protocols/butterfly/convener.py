@@ -18,3 +18,13 @@ def convener_rank(epoch_seed: bytes, stage: int, peer_id: PeerId) -> Digest:
 def convener_order(epoch_seed: bytes, stage: int, peers: Collection[PeerId]) -> tuple[PeerId, ...]:
     """Return peers in the order in which they convene, the lowest rank first."""
     return tuple(sorted(peers, key=lambda peer_id: convener_rank(epoch_seed, stage, peer_id)))
+
+
+def passed_over(epoch_seed: bytes, stage: int, members: Collection[PeerId], convener: PeerId) -> tuple[PeerId, ...]:
+    """Return who of a certified roster's members should have convened before its convener, and was passed over.
+
+    Two thirds signed for a later one, because by their clocks the turns before were over. That is what a silent
+    convener leaves behind, and an honest one that was slow or out of reach: it is shown, and convicts nobody.
+    """
+    order = convener_order(epoch_seed, stage, members)
+    return order[: order.index(convener)]
