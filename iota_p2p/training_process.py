@@ -154,7 +154,6 @@ class TrainingProcess:
             lost_shards=record.lost_shards,
             faults=len(record.faults),
             named=record.named,
-            passed_over=record.passed_over,
             bytes_up=record.bytes_up,
             bytes_formula=record.bytes_formula,
             matrix=record.matrix,

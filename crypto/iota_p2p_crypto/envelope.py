@@ -24,6 +24,7 @@ from iota_p2p_crypto.identity import (
     peer_id_to_bytes,
     verify_signature,
 )
+from iota_p2p_crypto.single_signature import take_single
 
 T = TypeVar("T")
 
@@ -170,7 +171,7 @@ def open_envelope(data: bytes, domain: Domain, parse: Callable[[Any], T]) -> Ver
         MalformedError: if it is not canonical, or was signed for another domain.
         InvalidSignatureError: if any one of its signatures does not verify.
     """
-    parts = _take_apart(data)
+    parts = _with_one_signature(data, domain) or _take_apart(data)
     if parts.domain != domain:
         raise MalformedError("envelope-domain", f"expected {domain.payload_type}, got {parts.domain.payload_type}")
     message = pre_authentication_encoding(domain.payload_type, parts.payload)
@@ -197,6 +198,15 @@ def domain_of(data: bytes) -> Domain:
         RemoteProtocolError: as `open_envelope`, except that no signature is checked.
     """
     return _take_apart(data).domain
+
+
+def _with_one_signature(data: bytes, domain: Domain) -> _Parts | None:
+    """Return what `_take_apart` would, of what is clearly an envelope of this domain with one signature."""
+    single = take_single(data, domain)
+    if single is None:
+        return None
+    entry = SignatureEntry(peer_id_from_bytes(single.keyid), single.signature)
+    return _Parts(domain, single.payload, (entry,))
 
 
 def _take_apart(data: bytes) -> _Parts:

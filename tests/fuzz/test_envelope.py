@@ -12,6 +12,7 @@ from iota_p2p_crypto.domains import ABSENCE, TREE_HEAD, Domain
 from iota_p2p_crypto.envelope import domain_of, merge_signatures, open_envelope, seal
 from iota_p2p_crypto.errors import RemoteProtocolError
 from iota_p2p_crypto.identity import Identity, PeerId, parse_peer_id, peer_id_from_bytes, peer_id_to_bytes
+from iota_p2p_crypto.single_signature import take_single
 from iota_p2p_protocols.message import Count, DigestField, PeerIdField, SignedMessage
 
 ALICE, BOB = (Identity.from_seed(bytes([n]) * 32) for n in range(2))
@@ -34,6 +35,32 @@ ENVELOPES = st.fixed_dictionaries(
         "signatures": VALUES | st.lists(SIGNATURES | VALUES, max_size=3),
     }
 ).map(canonical.encode)
+
+
+SIZES = st.sampled_from([0, 1, 255, 256, 1000]).map(bytes) | st.binary(max_size=300)
+EDITS = st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=3), st.integers(0, 3)), max_size=3)
+
+
+@given(SIZES, EDITS)
+def test_taking_single_signatures_apart__is_what_decoding_gives(
+    payload: bytes, edits: list[tuple[int, bytes, int]]
+) -> None:
+    """Of an envelope, and of bytes like one: what fits by its layout is canonical, and the same parts come out."""
+    whole = seal(TREE_HEAD, payload, [ALICE])
+    assert take_single(whole, TREE_HEAD) is not None
+    for position, put, cut in edits:
+        at = position % len(whole)
+        whole = whole[:at] + put + whole[at + cut :]
+    single = take_single(whole, TREE_HEAD)
+    if single is not None:
+        signature = {"keyid": single.keyid, "sig": single.signature}
+        decoded = canonical.decode(whole)
+        assert decoded == {
+            "payload": single.payload,
+            "payloadType": TREE_HEAD.payload_type,
+            "signatures": (signature,),
+        }
+        assert len(single.payload) <= TREE_HEAD.max_payload_bytes
 
 
 class Note(SignedMessage):
