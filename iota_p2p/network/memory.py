@@ -149,6 +149,9 @@ class MemoryHost:
 
     async def _check_up(self) -> None:
         await trio.lowlevel.checkpoint()
+        self._check_up_now()
+
+    def _check_up_now(self) -> None:
         if not self.up:
             raise PeerUnavailableError(f"expected our own host {self._peer_id} to be up, got one that is down")
 
@@ -207,7 +210,7 @@ class MemoryHost:
         self, peer_id: PeerId, protocol: str, request: Request[T], act: Callable[["MemoryHost"], None]
     ) -> T:
         """Do `act` at a peer once we are connected to it, and wait for what it answers."""
-        await self._check_up()
+        self._check_up_now()
         network, key = self._network, (self._peer_id, peer_id, "reach", protocol)
         both = (self._peer_id, peer_id)
 
@@ -290,7 +293,7 @@ class MemoryHost:
         return await self._look_up("find", key, lambda hosts: self._network.records.find(key, hosts, now_s())[:limit])
 
     async def _look_up(self, what: str, key: bytes, act: Callable[[list[PeerId]], T]) -> T:
-        await self._check_up()
+        self._check_up_now()
         network = self._network
         request: Request[T] = Request()
 

@@ -91,7 +91,8 @@ class _Conversation:
         self._framed = framed
         self._handle = handle
         self._inbound = inbound
-        self._turn = trio.Semaphore(1)  # of the task that reads
+        self._reading = False  # one of the two tasks
+        self._turn = trio.lowlevel.ParkingLot()  # where the other one waits to read
         self._fresh = True  # no request has begun yet
         self._handling = False  # a request, whose response has not been begun
         self._answered = trio.Event()  # the latest request, to the response's last byte
@@ -116,7 +117,9 @@ class _Conversation:
 
     async def _serve_call(self) -> bool:
         """Wait for our turn to read, read a request and see to it; return False if the conversation is over."""
-        await self._turn.acquire()
+        while self._reading:
+            await self._turn.park()
+        self._reading = True
         head = await self._next_head()
         if head is None:
             return False
@@ -124,7 +127,8 @@ class _Conversation:
             async with self._inbound.budget.admit(self._peer_id, head.payload_bytes):
                 request = await self._framed.receive_payload()
                 self._handling, self._answered = True, trio.Event()
-                self._turn.release()
+                self._reading = False
+                self._turn.unpark()
                 response = await self._answer(request)
             self._handling = False
             await self._framed.send_in_time(response)
