@@ -25,6 +25,7 @@ from tests.vectors import (
     replay_vectors,
     scoring_vectors,
     settlement_vectors,
+    validation_vectors,
     vrf_vectors,
 )
 from tests.vectors.vector_files import ROOT, Case, Document, committed_files, read_cases, render
@@ -45,6 +46,7 @@ RUNNERS: dict[str, Callable[[str, Case], None]] = {
     "replay": replay_vectors.run,
     "settlement": settlement_vectors.run,
     "scoring": scoring_vectors.run,
+    "validation": validation_vectors.run,
     "vrf": vrf_vectors.run,
 }
 GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
@@ -63,6 +65,7 @@ GENERATORS: dict[str, Callable[[], dict[str, Document]]] = {
     "replay": replay_vectors.documents,
     "settlement": settlement_vectors.documents,
     "scoring": scoring_vectors.documents,
+    "validation": validation_vectors.documents,
 }
 GENERATED = {
     ROOT / folder / f"{file}.json": document
