@@ -133,9 +133,9 @@ class Columns:
         try:
             with self.means.streams.ledger.charging(letter.sender):
                 certificate = open_vote_certificate(letter.data, RowMean)
-                check_other_row(certificate.payload, own, self.seat)
+            check_other_row(certificate.payload, own, self.seat)  # of nobody's fault: views differ
         except RemoteProtocolError as error:
-            _log.warning("row refused", extra={"peer": letter.sender, "reason": str(error)})
+            _log.info("row refused", extra={"peer": letter.sender, "reason": str(error)})
             return
         of_it = [one for one in self.known if one.payload.row == certificate.payload.row]
         if len(of_it) < MAX_OF_A_ROW and all(one.digest != certificate.digest for one in of_it):

@@ -108,6 +108,15 @@ def test_combined_rows__are_the_weighted_mean_in_the_order_of_rows() -> None:
     assert not lossy[32768:].any()
 
 
+def test_row__that_boasts_counts_for_four_times_the_median() -> None:
+    """As members do: two thirds of a row may claim what they like."""
+    rows = [{0: EXACT.encode(vector(64, seed))} for seed in range(3)]
+    assert (
+        combine_rows(rows, [10, 20, 10_000], EXACT, 64).tobytes()
+        == combine_rows(rows, [10, 20, 80], EXACT, 64).tobytes()
+    )
+
+
 def test_block_that_does_not_decode__counts_for_nothing() -> None:
     """Two thirds of a row may sign what they like; nobody else's epoch ends for that."""
     good, bad = EXACT.encode(vector(64)), np.full(64, np.nan, dtype="<f4").tobytes()

@@ -17,7 +17,7 @@ import numpy as np
 from iota_p2p_crypto.digest import Digest, tagged_digest
 from iota_p2p_crypto.identity import PeerId, peer_id_to_bytes
 from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, Codec, Encoded, Vector, block_counts
-from iota_p2p_protocols.butterfly.reduce import Reducer
+from iota_p2p_protocols.butterfly.reduce import Reducer, counted_samples
 from iota_p2p_protocols.butterfly.shard_map import MAX_MEMBERS
 from iota_p2p_protocols.errors import LocalProtocolError
 
@@ -86,7 +86,7 @@ def combine_rows(
 
     Args:
         rows: each row's result blocks by index, in the order of rows; without those of shards that it lost.
-        samples: for how many microbatches each row counts.
+        samples: for how many microbatches each row counts, but for no more than members do (`counted_samples`).
         codec: of the results.
         num_values: W.
 
@@ -94,7 +94,7 @@ def combine_rows(
         Zeros where every row lost the block.
     """
     mean_W = np.empty(num_values, dtype=np.float32)
-    reducer = Reducer(samples, codec, min(num_values, BLOCK_VALUES))
+    reducer = Reducer(counted_samples(samples), codec, min(num_values, BLOCK_VALUES))
     for index, count in enumerate(block_counts(num_values)):
         mean_W[index * BLOCK_VALUES :][:count] = reducer.combine([row.get(index) for row in rows], count)
     return mean_W
