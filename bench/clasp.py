@@ -341,8 +341,8 @@ def main() -> None:
     print(f"\nfive bad peers that raise losses by {SMALL_HARM:.0%}: shares flagged, and of honest peers accused by any")
     small = []
     for pair_every in (1, 4, 8, 16):
-        for num_records in (250, 1000, 4000):
-            shares = small_harm(pair_every, num_records, max(1, options.draws // 10))
+        for num_records in (1000, 2000):
+            shares = small_harm(pair_every, num_records, max(1, options.draws // 4))
             small.append({"pair_every": pair_every, "records": num_records, **shares})
             shown = "".join(f"  {name} {share:.4f}" for name, share in shares.items())
             print(f"1 second visit for {pair_every:>2}, {num_records:>4} records{shown}", flush=True)
