@@ -206,7 +206,7 @@ def _report(
         typer.echo("all of it holds" if not failures else f"{len(failures)} failures:")
         _print_some(map(str, failures))
         if silences:
-            typer.echo(f"{len(silences)} times a validator was silent, which is no failure:")
+            typer.echo(f"validators without a record in a result, which is no failure: {len(silences)}")
             _print_some(map(str, silences))
     _exit(failures)
 
