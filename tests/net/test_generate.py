@@ -44,7 +44,9 @@ async def test_generate__writes_text_with_the_model_of_two_peers_and_stops_at_on
         first = await swarm.start("first", "--run", str(run), "--threads", "1")
         await trains(first)
         second = await swarm.start("second", "--threads", "1", bootstrap=[first.address])
-        await second.hears(lambda events: any(e["event"] == "stage" for e in events), timeout_s=40)
+        await second.hears(lambda events: any(e["event"] == "working" for e in events), timeout_s=40)
+        steps = ["data", "speed", "stage", "working"]  # of a joiner's start, as it says them
+        assert [one for one in dict.fromkeys(e["event"] for e in second.events) if one in steps] == steps
 
         asked = ("generate", "def ", "--tokens", "3", "--temperature", "0")
         status, output, errors = await swarm.run(*asked, "--bootstrap", second.address, "--json")
