@@ -161,7 +161,7 @@ def reduce(encoded: list[Encoded | None], samples: list[int], codec: Codec, num_
         if clip:
             result.decode_block_into(values, reducer.reduce(blocks, count).encoded)
         else:
-            codec.decode_block_into(values, reducer.combine(blocks, count))
+            codec.decode_block_into(values, codec.encode(reducer.combine(blocks, count)))
     return mean_gradient
 
 
