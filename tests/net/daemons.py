@@ -19,9 +19,9 @@ def identity(number: int) -> Identity:
 
 
 @asynccontextmanager
-async def open_hosts(count: int) -> AsyncGenerator[Sequence[DaemonHost], None]:
+async def open_hosts(count: int, limit_s: float = 30) -> AsyncGenerator[Sequence[DaemonHost], None]:
     """Hosts that all know the first one, within the test's time limit."""
-    with trio.fail_after(30):
+    with trio.fail_after(limit_s):
         async with AsyncExitStack() as stack:
             first = await stack.enter_async_context(open_daemon_host(identity(1), LOOPBACK))
             config = DaemonConfig(listen=LOOPBACK.listen, bootstrap=await first.addresses())

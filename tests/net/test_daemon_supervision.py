@@ -295,7 +295,7 @@ def daemon_memory_kib(host: DaemonHost) -> int:
 @pytest.mark.slow
 async def test_streams_and_connections__leak_nothing() -> None:
     """200 connections and 1,000 streams, some of them reset, some left unread."""
-    async with open_hosts(2) as (one, two):
+    async with open_hosts(2, limit_s=300) as (one, two):  # takes 5 s on a machine with time to spare
         await two.handle(ECHO, echo)
         address = (await two.addresses())[0]
 
