@@ -154,6 +154,7 @@ class TrainingProcess:
             lost_shards=record.lost_shards,
             faults=len(record.faults),
             named=record.named,
+            passed_over=record.passed_over,
             bytes_up=record.bytes_up,
             bytes_formula=record.bytes_formula,
             matrix=record.matrix,
@@ -181,6 +182,7 @@ class TrainingProcess:
             validators=certified.validators,
             payouts=payouts,
             pot=result.pot,
+            silent=certified.silent,
         )
 
     def _report_replay(self, epoch: int, pair: Pair, verdict: Verdict) -> None:
