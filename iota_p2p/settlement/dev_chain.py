@@ -25,13 +25,12 @@ from web3 import EthereumTesterProvider, Web3
 from web3.datastructures import NamedElementOnion
 from web3.types import RPCEndpoint
 
+from iota_p2p.settlement import RECURSION_LIMIT
 from iota_p2p.settlement.chain_log import ChainLog, Mined
 from iota_p2p_crypto.errors import UserError
 
-# py-evm raises the interpreter's limit a hundredfold when it is imported, for EVM calls 1,024 deep, which our contract
-# never makes. With a limit that high, JSON nested deeply enough ends the whole process by a segmentation fault.
-_RECURSION_LIMIT = 1000  # Python's own
-sys.setrecursionlimit(_RECURSION_LIMIT)
+# py-evm raises the interpreter's limit once more, for EVM calls 1,024 deep, which our contract never makes.
+sys.setrecursionlimit(RECURSION_LIMIT)
 
 MAX_REQUEST_BYTES = 1 << 20  # a deployment has 25 kB
 REQUEST_TIMEOUT_S = 10.0  # a client that stops in the middle of a request loses its connection, not our thread
