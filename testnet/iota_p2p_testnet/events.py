@@ -99,7 +99,7 @@ class Scores(_Said):
 
     epoch: Total
     scores: dict[str, Total] = Field(max_length=_MAX_PEERS)
-    work: dict[str, Total] = Field(default_factory=dict, max_length=_MAX_PEERS)
+    work: dict[str, Total] = Field(max_length=_MAX_PEERS)
     flagged: dict[str, str] = Field(max_length=_MAX_PEERS)
 
 
@@ -120,7 +120,7 @@ class Result(_Said):
     validators: tuple[str, ...] = Field(max_length=_MAX_PEERS)
     payouts: dict[str, Total] = Field(max_length=_MAX_PEERS)
     pot: Total
-    silent: tuple[str, ...] = Field(default=(), max_length=_MAX_PEERS)
+    silent: tuple[str, ...] = Field(max_length=_MAX_PEERS)
 
 
 class Merged(_Said):
@@ -134,15 +134,15 @@ class Merged(_Said):
     how: Annotated[str, Field(max_length=20)]
     digest: Annotated[str, Field(max_length=64)]
     seconds: Finite
-    members: tuple[str, ...] = Field(default=(), max_length=_MAX_PEERS)
-    shards: Total = 0
-    lost_shards: Total = 0
-    faults: Total = 0
-    named: tuple[str, ...] = Field(default=(), max_length=_MAX_PEERS)
-    passed_over: tuple[str, ...] = Field(default=(), max_length=_MAX_PEERS)
-    bytes_up: Total = 0
-    bytes_formula: Total = 0
-    matrix: Annotated[str, Field(max_length=_MAX_MATRIX)] = ""
+    members: tuple[str, ...] = Field(max_length=_MAX_PEERS)
+    shards: Total
+    lost_shards: Total
+    faults: Total
+    named: tuple[str, ...] = Field(max_length=_MAX_PEERS)
+    passed_over: tuple[str, ...] = Field(max_length=_MAX_PEERS)
+    bytes_up: Total
+    bytes_formula: Total
+    matrix: Annotated[str, Field(max_length=_MAX_MATRIX)]
 
 
 class Note(_Said):

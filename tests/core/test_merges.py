@@ -15,6 +15,7 @@ ONE = Merged(
     seconds=0.5,
     members=("id1", "id2", "id3"),
     shards=3,
+    lost_shards=0,
     faults=1,
     named=("id3",),
     passed_over=("id2",),

@@ -13,7 +13,7 @@ def board_with_scores() -> Board:
         board.apply(
             number, Scores(epoch=4, scores={"peer-3": 70}, work={"peer-3": 200}, flagged={"peer-3": "clasp"}), 1.0
         )
-    result = Result(epoch=4, validators=("peer-1", "peer-2"), payouts={"peer-3": 25, "peer-1": 75}, pot=100)
+    result = Result(epoch=4, validators=("peer-1", "peer-2"), payouts={"peer-3": 25, "peer-1": 75}, pot=100, silent=())
     board.apply(1, result, 2.0)
     board.apply(2, result, 2.5)
     return board
@@ -51,7 +51,7 @@ def test_scoreboard__keeps_every_replay_and_says_each_failure_once() -> None:
 
 def test_scoreboard__adds_up_what_everybody_earned() -> None:
     board = board_with_scores()
-    board.apply(1, Result(epoch=5, validators=("peer-1",), payouts={"peer-3": 5}, pot=5), 3.0)
+    board.apply(1, Result(epoch=5, validators=("peer-1",), payouts={"peer-3": 5}, pot=5, silent=()), 3.0)
     assert board.scoreboard.earned == {"peer-3": 30, "peer-1": 75}
 
 
@@ -59,7 +59,7 @@ def test_scoreboard__names_validators_without_a_record_but_not_late_ones() -> No
     board = board_with_scores()
     silent = Result(epoch=5, validators=("peer-1",), payouts={}, pot=0, silent=("peer-2", "peer-3"))
     board.apply(1, silent, 3.0)
-    board.apply(2, Scores(epoch=5, scores={}, flagged={}), 4.0)
+    board.apply(2, Scores(epoch=5, scores={}, work={}, flagged={}), 4.0)
     assert board.scoreboard.to_summary()["silent"] == [{"epoch": 5, "validator": "peer-3"}]
 
 
@@ -76,7 +76,9 @@ def test_views__say_who_was_scored_down_and_paid_what() -> None:
 
 
 def test_events__of_scores_and_results_are_understood() -> None:
-    scores = parse_event(b'{"event": "scores", "epoch": 1, "scores": {"a": 1}, "flagged": {}}')
-    result = parse_event(b'{"event": "result", "epoch": 1, "validators": ["a"], "payouts": {"a": 1}, "pot": 1}')
+    scores = parse_event(b'{"event": "scores", "epoch": 1, "scores": {"a": 1}, "work": {"a": 2}, "flagged": {}}')
+    result = parse_event(
+        b'{"event": "result", "epoch": 1, "validators": ["a"], "payouts": {"a": 1}, "pot": 1, "silent": ["b"]}'
+    )
     assert isinstance(scores, Scores)
     assert isinstance(result, Result)
