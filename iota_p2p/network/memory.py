@@ -214,13 +214,6 @@ class MemoryHost:
         network, key = self._network, (self._peer_id, peer_id, "reach", protocol)
         both = (self._peer_id, peer_id)
 
-        def leave() -> None:
-            trips = _OPEN_ROUND_TRIPS
-            trips += 0 if network.wires.connected(self._peer_id, peer_id) else _CONNECT_ROUND_TRIPS
-            there_s = network.links.delay_s(self._peer_id, peer_id, protocol, network.events.now_s())
-            back_s = network.links.delay_s(peer_id, self._peer_id, protocol, network.events.now_s())
-            network.events.submit(trips * (there_s + back_s), key, arrive, both)
-
         def arrive() -> None:
             target = network.find(peer_id)
             if request.abandoned:
@@ -238,7 +231,12 @@ class MemoryHost:
                 self.joined = target.joined = True
                 act(target)
 
-        network.events.submit(0, key, leave, ())
+        # At once, not as an event: it changes nothing, and what it reads changes by events and injected faults alone.
+        trips = _OPEN_ROUND_TRIPS + (0 if network.wires.connected(*both) else _CONNECT_ROUND_TRIPS)
+        now_s = network.events.now_s()
+        there_s = network.links.delay_s(self._peer_id, peer_id, protocol, now_s)
+        back_s = network.links.delay_s(peer_id, self._peer_id, protocol, now_s)
+        network.events.submit(trips * (there_s + back_s), key, arrive, both)
         return await request.wait()
 
     async def handle(self, protocol: str, handler: StreamHandler) -> None:
