@@ -30,7 +30,7 @@ def slow(*values: object) -> ParameterSet:
         (adversaries.nan_gradient, "boundary-range"),
         (adversaries.forged_receipt, "receipt-signer"),
         slow(adversaries.no_answer_at_all, "message-field"),
-        slow(adversaries.answers_of_the_past(), "receipt-microbatch"),
+        slow(adversaries.answers_of_the_past(), "response-chain"),
     ],
 )
 async def test_liar__charged_and_passed_over_by_its_callers(
