@@ -8,7 +8,7 @@ a merge, when training has gone on already, and with the mean of a grid's row, o
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, Literal
+from typing import Generic
 
 import trio
 
@@ -40,7 +40,6 @@ class Certifying(Generic[V]):
         roster: whose merge it is.
         accuse: told proofs against members that signed two results.
         kind: what they vote on.
-        what: as which letters votes travel.
         check: raises RemoteProtocolError for a vote that is not about this roster.
         votes: what each member says came of it.
     """
@@ -50,7 +49,6 @@ class Certifying(Generic[V]):
     roster: RosterCertificate
     accuse: Callable[[bytes], None]
     kind: type[V]
-    what: Literal["merge", "row"]
     check: Callable[[V, RosterCertificate], None]
     votes: dict[PeerId, Verified[V]] = field(default_factory=dict)
     _num_passed_on: int = 0
@@ -73,19 +71,18 @@ class Certifying(Generic[V]):
                 return certificate
 
     async def linger(self) -> None:
-        """Hear for a moment more what others signed, for proofs only, and bring our last letters."""
-        self.letters.end()
+        """Hear for a moment more what others signed, for proofs only."""
         until_s = trio.current_time() + LINGER_S
         while await self.letters.more(until_s):
             self.hear()
 
     def hear(self) -> None:
         """Take the votes that have come."""
-        for letter in self.letters.read(self.what):
+        for letter in self.letters.read(self.kind.about):
             self._take(letter)
 
     def _send(self, data: bytes) -> None:
-        self.letters.send(self.what, data, self.roster.members)
+        self.letters.send(self.kind.about, data, self.roster.members)
 
     def _take(self, letter: Letter) -> None:
         try:
@@ -95,7 +92,7 @@ class Certifying(Generic[V]):
                 if len(vote.signers) > 1:
                     open_vote_certificate(letter.data, self.kind)
         except RemoteProtocolError as error:
-            _log.warning("vote refused", extra={"peer": letter.sender, "reason": str(error), "what": self.what})
+            _log.warning("vote refused", extra={"peer": letter.sender, "reason": str(error), "what": self.kind.about})
             return
         for signer in vote.signers:
             if signer in self.roster.members:

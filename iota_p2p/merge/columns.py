@@ -18,7 +18,7 @@ from iota_p2p.merge.block_fetch import BlockFetch, Blocks
 from iota_p2p.merge.certifying import Certifying
 from iota_p2p.merge.collecting import FAILURES
 from iota_p2p.merge.encounter import Outcome
-from iota_p2p.merge.letters import LINGER_S, Letter, Letters
+from iota_p2p.merge.letters import Letter, Letters
 from iota_p2p.merge.memory import MergeMemory
 from iota_p2p.merge.round import Committed, Contributor, Means, Round
 from iota_p2p_crypto.block_commitment import commit_blocks
@@ -74,9 +74,8 @@ class Columns:
 
     def __post_init__(self) -> None:
         """Be ready to vote."""
-        self._certifying = Certifying(
-            self.means, self.letters, self.outcome.certificate, self.accuse, RowMean, "row", check_own_row
-        )
+        roster = self.outcome.certificate
+        self._certifying = Certifying(self.means, self.letters, roster, self.accuse, RowMean, check_own_row)
 
     async def run(self) -> Outcome | None:
         """Return the outcome with the mean of all rows; None if ours does not count or some row's cannot be had."""
@@ -114,9 +113,7 @@ class Columns:
 
     async def linger(self) -> None:
         """Hear for a moment more what others signed of our row, for proofs only."""
-        until_s = trio.current_time() + LINGER_S
-        while await self.letters.more(until_s):
-            self._certifying.hear()
+        await self._certifying.linger()
 
     async def _hear(self, own: RowMean) -> None:
         """Take other rows' certificates until all are here or time is up."""

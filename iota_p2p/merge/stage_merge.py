@@ -217,10 +217,11 @@ class StageMerge:
         own = outcome.merge_to(state)
         certifying = self._certifying(outcome, letters)
         self._follow(await certifying.run(own), own, outcome)
+        letters.end()
         await certifying.linger()
 
     def _certifying(self, outcome: Outcome, letters: Letters) -> Certifying[Merge]:
-        return Certifying(self.means, letters, outcome.certificate, self.on_fault, Merge, "merge", check_merge)
+        return Certifying(self.means, letters, outcome.certificate, self.on_fault, Merge, check_merge)
 
     def _follow(self, certificate: Verified[Merge] | None, own: Merge, outcome: Outcome) -> None:
         """Note the certificate of what we have, or see to it that we fetch what the others have."""

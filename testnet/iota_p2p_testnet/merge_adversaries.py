@@ -130,7 +130,7 @@ class _TwoFaced(Certifying[Merge]):
 
 class _TwoResults(StageMerge):
     def _certifying(self, outcome: Outcome, letters: Letters) -> Certifying[Merge]:
-        return _TwoFaced(self.means, letters, outcome.certificate, self.on_fault, Merge, "merge", check_merge)
+        return _TwoFaced(self.means, letters, outcome.certificate, self.on_fault, Merge, check_merge)
 
 
 KINDS: Mapping[str, type[StageMerge]] = {

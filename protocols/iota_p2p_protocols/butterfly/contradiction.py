@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
+from iota_p2p_protocols.butterfly.fault_file import cut, unpack_fault
 from iota_p2p_protocols.errors import InvalidProofError
 from iota_p2p_protocols.message import Message, SignedMessage, open_signed
 
 T = TypeVar("T", bound=SignedMessage)
+H = TypeVar("H", bound="PairHeader")
 
 
 class PairHeader(Message):
@@ -34,6 +36,14 @@ class SharedPairHeader(PairHeader):
     """
 
     liar: str
+
+
+def open_header(data: bytes, form: type[H]) -> H:
+    """Take a proof apart that is a header and nothing else; raises RemoteProtocolError if it is malformed."""
+    fields, blocks = unpack_fault(data)
+    header = form.from_fields(fields)
+    cut(blocks, ())
+    return header
 
 
 def open_pair(

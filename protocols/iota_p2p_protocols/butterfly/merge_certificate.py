@@ -20,7 +20,7 @@ from iota_p2p_protocols.butterfly.grid import MAX_ROWS
 from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
 from iota_p2p_protocols.butterfly.roster import RosterCertificate
 from iota_p2p_protocols.butterfly.shard_map import ShardMap
-from iota_p2p_protocols.butterfly.vote import Vote, open_vote_certificate
+from iota_p2p_protocols.butterfly.vote import Vote, decided_by, open_vote_certificate
 from iota_p2p_protocols.errors import InvalidProofError, LocalProtocolError
 from iota_p2p_protocols.message import DigestField, Opener, open_signed
 
@@ -43,7 +43,7 @@ class Merge(Vote):
 
     domain: ClassVar[Domain] = MERGE
     max_lifetime_s: ClassVar[int] = LIFETIME_S
-    about: ClassVar[str] = "merge"
+    about = "merge"
 
     shards: DigestField
     theta_digest: DigestField
@@ -71,22 +71,13 @@ def merge_of(
     rows: Sequence[Digest] = (),
 ) -> Merge:
     """Return what a member signs when it has applied a merge; `settled` is of all shards, by index."""
-    roster = certificate.roster.payload
     if len(settled) != len(shard_map.shards):
         raise LocalProtocolError(f"expected {len(shard_map.shards)} settled shards, got {len(settled)}")
     return Merge(
-        run_id=roster.run_id,
-        sequence=roster.epoch,
-        issued_s=roster.issued_s,
-        expires_s=roster.issued_s + LIFETIME_S,
-        epoch=roster.epoch,
-        stage=roster.stage,
-        roster=certificate.digest,
-        peers=roster.peers,
+        **decided_by(certificate, Merge),
         samples=sum(certificate.samples),
         shards=settled_digest(settled),
         lost=lost_shards(shard_map, settled),
-        base_digest=certificate.base_digest,
         theta_digest=theta_digest,
         velocity_digest=velocity_digest,
         rows=tuple(rows),

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from iota_p2p_crypto.domains import REDUCER_REPORT
 from iota_p2p_crypto.envelope import Verified
-from iota_p2p_protocols.butterfly.contradiction import PairHeader, open_pair
-from iota_p2p_protocols.butterfly.fault_file import Verdict, cut, pack_fault, unpack_fault
+from iota_p2p_protocols.butterfly.contradiction import PairHeader, open_header, open_pair
+from iota_p2p_protocols.butterfly.fault_file import Verdict, pack_fault
 from iota_p2p_protocols.butterfly.reducer_report import ReducerReport
 from iota_p2p_protocols.errors import InvalidProofError
 
@@ -31,9 +31,7 @@ def verify_report_fault(data: bytes) -> Verdict:
         InvalidProofError: if the reports are not one member's on one merge, or do not contradict each other.
         RemoteProtocolError: if it is malformed, or a report does not verify.
     """
-    fields, blocks = unpack_fault(data)
-    header = ReportFaultHeader.from_fields(fields)
-    cut(blocks, ())
+    header = open_header(data, ReportFaultHeader)
     # [fault-same] one member, one run, one merge
     one, other = open_pair(header, ReducerReport, _about, "reports", "one kind")
     # [fault-contradiction] what they say of some shard differs

@@ -7,8 +7,8 @@ peer signs one roster of each convener and attempt, so whoever signed both is gu
 from typing import Any, Literal
 
 from iota_p2p_crypto.envelope import Verified
-from iota_p2p_protocols.butterfly.contradiction import SharedPairHeader, check_liar, open_pair
-from iota_p2p_protocols.butterfly.fault_file import Verdict, cut, pack_fault, unpack_fault
+from iota_p2p_protocols.butterfly.contradiction import SharedPairHeader, check_liar, open_header, open_pair
+from iota_p2p_protocols.butterfly.fault_file import Verdict, pack_fault
 from iota_p2p_protocols.butterfly.roster import Roster
 
 
@@ -34,9 +34,7 @@ def verify_roster_fault(data: bytes) -> Verdict:
         InvalidProofError: if the rosters are not of one attempt, do not differ, or the accused has not signed both.
         RemoteProtocolError: if it is malformed, or a roster does not verify.
     """
-    fields, blocks = unpack_fault(data)
-    header = RosterFaultHeader.from_fields(fields)
-    cut(blocks, ())
+    header = open_header(data, RosterFaultHeader)
     # [fault-same] one run, stage and epoch, one convener and attempt
     one, other = open_pair(header, Roster, _about, "rosters", "one attempt")
     liar = check_liar(header, one, other, "rosters")

@@ -2,7 +2,7 @@
 
 A row's mean is its result blocks end to end in the codec of results, with encoded zeros where a shard was lost. Its
 members sign a commitment to it, block by block, and two thirds of them certify it: whoever has the certificate takes
-the blocks from anybody. Spec: protocols/spec/reduce.md.
+the blocks from anybody. Spec: protocols/spec/grid.md.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +19,7 @@ from iota_p2p_protocols.butterfly.grid import MAX_ROWS, Seat
 from iota_p2p_protocols.butterfly.reduce import counted_samples
 from iota_p2p_protocols.butterfly.roster import RosterCertificate, quorum
 from iota_p2p_protocols.butterfly.shard_map import draw_shard_map
-from iota_p2p_protocols.butterfly.vote import Vote
+from iota_p2p_protocols.butterfly.vote import Vote, decided_by
 from iota_p2p_protocols.errors import InvalidProofError
 from iota_p2p_protocols.message import DigestField
 
@@ -40,7 +40,7 @@ class RowMean(Vote):
 
     domain: ClassVar[Domain] = ROW_MEAN
     max_lifetime_s: ClassVar[int] = LIFETIME_S
-    about: ClassVar[str] = "row"
+    about = "row"
 
     row: Annotated[int, Field(ge=0, lt=MAX_ROWS)]
     num_rows: Annotated[int, Field(ge=2, le=MAX_ROWS)]
@@ -69,19 +69,11 @@ def row_mean_of(certificate: RosterCertificate, lost: Sequence[int], root: bytes
         lost: shards with blocks on which nothing was settled.
         root: of the commitment to the mean.
     """
-    roster, first = certificate.roster.payload, certificate.contributions[0].payload
+    first = certificate.contributions[0].payload
     return RowMean(
-        run_id=roster.run_id,
-        sequence=roster.epoch,
-        issued_s=roster.issued_s,
-        expires_s=roster.issued_s + LIFETIME_S,
-        epoch=roster.epoch,
-        stage=roster.stage,
-        roster=certificate.digest,
-        peers=roster.peers,
+        **decided_by(certificate, RowMean),
         samples=sum(counted_samples(certificate.samples)),
         lost=tuple(lost),
-        base_digest=certificate.base_digest,
         row=first.row,
         num_rows=first.num_rows,
         num_values=first.num_values,

@@ -6,7 +6,7 @@ honest member signs one vote of each kind on a roster; whoever signed two is con
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,7 @@ from iota_p2p_crypto.envelope import Verified, merge_signatures
 from iota_p2p_crypto.identity import PeerId, peer_id_to_bytes
 from iota_p2p_protocols.butterfly.contribution import MAX_SAMPLES
 from iota_p2p_protocols.butterfly.reducer_report import MAX_SHARDS
-from iota_p2p_protocols.butterfly.roster import quorum
+from iota_p2p_protocols.butterfly.roster import RosterCertificate, quorum
 from iota_p2p_protocols.butterfly.shard_map import MAX_MEMBERS
 from iota_p2p_protocols.errors import InvalidProofError, InvalidSignatureError
 from iota_p2p_protocols.message import Count, DigestField, Opener, PeerIdField, SignedMessage, open_signed
@@ -26,7 +26,7 @@ class Vote(SignedMessage):
     """What members of a roster vote on.
 
     Attributes:
-        about: of which kind it is: how its rules begin.
+        about: of which kind it is: how its rules begin, and as which letters it travels.
         epoch: the epoch that ended.
         stage: the stage.
         roster: digest of the roster certificate's payload.
@@ -36,7 +36,7 @@ class Vote(SignedMessage):
         base_digest: of the weights that the epoch began with.
     """
 
-    about: ClassVar[str]
+    about: ClassVar[Literal["merge", "row"]]
 
     epoch: Count
     stage: Stage
@@ -55,6 +55,22 @@ class Vote(SignedMessage):
 
 
 V = TypeVar("V", bound=Vote)
+
+
+def decided_by(certificate: RosterCertificate, kind: type[Vote]) -> dict[str, Any]:
+    """Return the fields of a vote of this kind that leave its voters nothing to say: those that the roster decides."""
+    roster = certificate.roster.payload
+    return {
+        "run_id": roster.run_id,
+        "sequence": roster.epoch,
+        "issued_s": roster.issued_s,
+        "expires_s": roster.issued_s + kind.max_lifetime_s,
+        "epoch": roster.epoch,
+        "stage": roster.stage,
+        "roster": certificate.digest,
+        "peers": roster.peers,
+        "base_digest": certificate.base_digest,
+    }
 
 
 def join_votes(votes: Sequence[Verified[V]], kind: type[V], opener: Opener = open_signed) -> Verified[V] | None:

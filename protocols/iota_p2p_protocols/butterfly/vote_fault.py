@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.butterfly.contradiction import SharedPairHeader, check_liar, open_pair
-from iota_p2p_protocols.butterfly.fault_file import Verdict, cut, pack_fault, unpack_fault
+from iota_p2p_protocols.butterfly.contradiction import SharedPairHeader, check_liar, open_header, open_pair
+from iota_p2p_protocols.butterfly.fault_file import Verdict, pack_fault
 from iota_p2p_protocols.butterfly.merge_certificate import Merge
 from iota_p2p_protocols.butterfly.row_mean import RowMean
 from iota_p2p_protocols.butterfly.vote import V
@@ -31,9 +31,9 @@ class RowFaultHeader(SharedPairHeader):
 def make_vote_fault(one: Verified[V], other: Verified[V], liar: PeerId) -> bytes:
     """Return the proof against one of those who signed both; raises InvalidProofError if there is none."""
     first, second = sorted((one.envelope_bytes, other.envelope_bytes))
-    header = RowFaultHeader if isinstance(one.payload, RowMean) else MergeFaultHeader
-    verify = verify_row_fault if isinstance(one.payload, RowMean) else verify_merge_fault
-    data = pack_fault(header(liar=liar, first=first, second=second).to_fields())
+    is_row = isinstance(one.payload, RowMean)
+    form, verify = (RowFaultHeader, verify_row_fault) if is_row else (MergeFaultHeader, verify_merge_fault)
+    data = pack_fault(form(liar=liar, first=first, second=second).to_fields())
     verify(data)
     return data
 
@@ -54,9 +54,7 @@ def verify_row_fault(data: bytes) -> Verdict:
 
 
 def _verify(data: bytes, form: type[MergeFaultHeader | RowFaultHeader], kind: type[V], what: str) -> Verdict:
-    fields, blocks = unpack_fault(data)
-    header = form.from_fields(fields)
-    cut(blocks, ())
+    header = open_header(data, form)
     # [fault-same] one run, stage and epoch, one roster
     one, other = open_pair(header, kind, _about, what, "one roster")
     liar = check_liar(header, one, other, what)
