@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from iota_p2p.audit.dossier import Dossier
-from iota_p2p.audit.recomputation import Shown, attributions_of, evidence_of
+from iota_p2p.audit.recomputation import Shown, attributions_of, evidence_of, failed_replays
 from iota_p2p_crypto.digest import Digest
 from iota_p2p_crypto.envelope import Verified
 from iota_p2p_crypto.errors import RemoteProtocolError
@@ -108,8 +108,7 @@ class _Parts:
     def of(self, record: Verified[ScoreRecord]) -> dict[PeerId, Attribution]:
         """Return everybody's part; nobody's where evidence is missing or does not hold: `recompute` says which."""
         rules = self.dossier.rules.get(Digest(record.payload.rules))
-        failed = frozenset(row.peer_id for row in record.payload.rows if row.findings.replay == "failed")
-        key = (record.payload.rules, record.payload.evidence, failed)
+        key = (record.payload.rules, record.payload.evidence, failed_replays(record))
         if rules is not None and key not in self._known:
             try:
                 evidence = evidence_of(self.dossier, record, rules, self._shown)

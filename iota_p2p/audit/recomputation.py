@@ -127,8 +127,12 @@ def attributions_of(
     record: Verified[ScoreRecord], evidence: JoinedEvidence, rules: ScoringRules
 ) -> dict[PeerId, Attribution]:
     """Return everybody's part in a record's evidence, without tails whose replay failed by the record's own word."""
-    failed = {PeerId(row.peer_id) for row in record.payload.rows if row.findings.replay == "failed"}
-    return attribute(evidence, rules, failed)
+    return attribute(evidence, rules, failed_replays(record))
+
+
+def failed_replays(record: Verified[ScoreRecord]) -> frozenset[PeerId]:
+    """Return the peers whose replay failed by the record's own word."""
+    return frozenset(PeerId(row.peer_id) for row in record.payload.rows if row.findings.replay == "failed")
 
 
 def compare_faults(record: Verified[ScoreRecord], dossier: Dossier) -> list[Failure]:
