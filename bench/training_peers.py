@@ -148,8 +148,7 @@ def usage_of(peers: list[Peer]) -> Usage:
         pid = peer.process.pid
         main_s += _cpu_s(Path(f"/proc/{pid}/task/{pid}/stat"))
         process_s += _cpu_s(Path(f"/proc/{pid}/stat"))
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        daemons_s += sum(_cpu_s(Path(f"/proc/{child}/stat")) for child in children)
+        daemons_s += _daemon_s(pid)
     said = [peer.status for peer in peers]
 
     def lanes_s(*what: str) -> float:
@@ -175,8 +174,13 @@ def usage_of(peers: list[Peer]) -> Usage:
 def cpu_s(peer: Peer) -> float:
     """Return the processor time of a peer and its daemon so far."""
     pid = peer.process.pid
+    return _cpu_s(Path(f"/proc/{pid}/stat")) + _daemon_s(pid)
+
+
+def _daemon_s(pid: int) -> float:
+    """Return the processor time of a peer's daemon so far."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return sum(_cpu_s(Path(f"/proc/{one}/stat")) for one in (str(pid), *children))
+    return sum(_cpu_s(Path(f"/proc/{child}/stat")) for child in children)
 
 
 def memory_mb(peers: list[Peer]) -> dict[str, float]:

@@ -11,9 +11,8 @@ second one it can. Whoever behaves well on second visits alone is seen in full b
 of both would halve; whoever does harm on second visits alone, to make those of the first look good, by the second.
 
 Sees nothing of stage 0, whose peer, the source, is the same on both visits; and no more than `clasp` of a stage whose
-replicas all do the same harm. Assumes honest tails like it. A source
-can leave second visits out, or choose them by how the first ones went; all it wins is what is left of the spread
-(docs/decisions/0306).
+replicas all do the same harm. Assumes honest tails like it. A source can leave second visits out, or choose them by how
+the first ones went; all it wins is what is left of the spread (docs/decisions/0306).
 
 Shapes: R records, N pairs, P levels of a factor. Losses in nats.
 """
