@@ -86,7 +86,7 @@ STATE = ProtocolSpec(id="/iota-p2p/state/2", max_header_bytes=16 * _KIB, max_pay
 # Keep a state of mine: the same manifest and list, then the chunks that are missing. Putting twice does no harm.
 CUSTODY = ProtocolSpec(id="/iota-p2p/custody/1", max_header_bytes=16 * _KIB, max_payload_bytes=4 * 1024 * _KIB)
 # Merging: signed notes, 64 KiB for a roster with 64 contributions, and blocks: 16 MiB of them and a list of 2 MiB.
-MERGE = ProtocolSpec(id="/iota-p2p/merge/1", max_header_bytes=128 * _KIB, max_payload_bytes=18 * 1024 * _KIB)
+MERGE = ProtocolSpec(id="/iota-p2p/merge/2", max_header_bytes=128 * _KIB, max_payload_bytes=18 * 1024 * _KIB)
 
 # The loss records behind an evidence commitment, a few hundred to some thousand at a time: 8 MiB hold 3,000 of eight
 # stages, and are all that is asked for again when the stream breaks.

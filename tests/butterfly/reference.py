@@ -98,7 +98,7 @@ def reduce(name: str, blocks: Sequence[bytes | None], samples: Sequence[int], co
     median = sorted(samples)[(len(samples) - 1) // 2]
     weights = [min(number, 4 * median) for number in samples]
     rows = {i: decode(name, block, count) for i, block in enumerate(blocks) if block is not None and weights[i]}
-    norms = {i: sqrt(pairwise([value * value for value in row])) for i, row in rows.items()}
+    norms = {i: f32(sqrt(pairwise([value * value for value in row]))) for i, row in rows.items()}
     limit = sorted(norms.values())[(len(norms) - 1) // 2] if norms else 0.0
     scales = {i: limit / norm if norm > limit else 1.0 for i, norm in norms.items()}
     lost = astray(rows, norms, scales, count)

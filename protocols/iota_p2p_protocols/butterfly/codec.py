@@ -11,8 +11,8 @@ Shapes: W, the values of a vector; V, those of a block; R, blocks worked on at o
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import nullcontext
-from math import nan
 from typing import ClassVar, TypeVar, final
 
 import numpy as np
@@ -33,7 +33,7 @@ MAX_MAGNITUDE = 2.0**16
 MIN_MAGNITUDE = 2.0**-100
 MAX_VALUES = BLOCK_VALUES << 16  # as many blocks as a commitment may have (`iota_p2p_crypto.block_commitment`)
 _CACHE_LINE = 64  # bytes
-_ROWS_AT_ONCE = 2  # 128 KiB of float32, and copies of it, stay in a core's cache
+_ROWS_AT_ONCE = 4  # 256 KiB of float32, and copies of it, stay in a core's cache
 
 
 class Codec(ABC):
@@ -103,22 +103,40 @@ class Codec(ABC):
     def decode_block_into(self, values: Vector, block: Encoded) -> None:
         """Write the V values of one block; raises MalformedError as `decode_block` does."""
         num_values = len(values)
-        if not 1 <= num_values <= BLOCK_VALUES:
-            raise LocalProtocolError(f"expected 1 to {BLOCK_VALUES} values in a block, got {num_values}")
         if len(block) != self.encoded_bytes(num_values):
             raise MalformedError(
                 "block-length", f"expected {self.encoded_bytes(num_values)} bytes of {self.name}, got {len(block)}"
             )
-        raw = np.frombuffer(block, dtype=np.uint8)
-        whole = values if num_values % self.unit == 0 else np.empty(num_values + -num_values % self.unit, np.float32)
-        bounded = self._bound(raw) <= MAX_MAGNITUDE  # not true of NaN
-        with nullcontext() if bounded else np.errstate(invalid="ignore", over="ignore"):  # it is refused right below
-            self._decode(raw, whole)
-        if whole is not values:
-            values[:] = whole[:num_values]
-        peak = 0.0 if bounded else max(values.max(), -values.min())
-        if not peak <= MAX_MAGNITUDE:  # true of NaN, too
+        for peak in self._decode_rows(values[None], np.frombuffer(block, dtype=np.uint8)[None]).values():
             raise MalformedError("block-values", f"expected finite values up to {MAX_MAGNITUDE:.0f}, got {peak}")
+
+    @final
+    def decode_blocks_into(self, rows: Vector, blocks: Sequence[Encoded]) -> frozenset[int]:
+        """Write blocks of V values each into R rows; return those whose block is malformed, which hold anything."""
+        num_bytes = self.encoded_bytes(rows.shape[1])
+        raw = np.zeros((len(blocks), num_bytes), dtype=np.uint8)
+        for row, block in zip(raw, blocks, strict=True):
+            if len(block) == num_bytes:
+                row[:] = np.frombuffer(block, dtype=np.uint8)
+        short = (row for row, block in enumerate(blocks) if len(block) != num_bytes)
+        return frozenset((*short, *self._decode_rows(rows, raw)))
+
+    def _decode_rows(self, rows: Vector, raw: Raw) -> dict[int, float]:
+        """Write R blocks of V values from as many rows of bytes; return the peaks of rows where it is too high."""
+        num_values = rows.shape[1]
+        if not 1 <= num_values <= BLOCK_VALUES:
+            raise LocalProtocolError(f"expected 1 to {BLOCK_VALUES} values in a block, got {num_values}")
+        filled = num_values + -num_values % self.unit
+        whole = rows if filled == num_values else np.empty((len(rows), filled), dtype=np.float32)
+        are_bounded = self._are_bounded(raw)
+        with nullcontext() if are_bounded else np.errstate(invalid="ignore", over="ignore"):  # they are told below
+            self._decode(raw, whole)
+        if whole is not rows:
+            rows[:] = whole[:, :num_values]
+        if are_bounded:
+            return {}
+        peaks = np.maximum(rows.max(axis=1), -rows.min(axis=1))
+        return {row: peak for row, peak in enumerate(peaks.tolist()) if not peak <= MAX_MAGNITUDE}  # true of NaN, too
 
     @final
     def decode(self, encoded: Encoded, num_values: int) -> Vector:
@@ -135,10 +153,31 @@ class Codec(ABC):
             raise MalformedError(
                 "vector-length", f"expected {self.encoded_bytes(num_values)} bytes of {self.name}, got {len(encoded)}"
             )
-        view = memoryview(encoded)
-        for index, count in enumerate(block_counts(num_values)):
-            block = view[index * self.block_bytes :][: self.encoded_bytes(count)]
-            self.decode_block_into(values[index * BLOCK_VALUES :][:count], block)
+        view, size = memoryview(encoded), self.block_bytes
+        blocks = [view[start : start + size] for start in range(0, len(encoded), size)]
+        for index in self.decode_run_into(values, blocks):
+            self.decode_block_into(values[index * BLOCK_VALUES :][:BLOCK_VALUES], blocks[index])  # raises
+
+    @final
+    def decode_run_into(self, values: Vector, blocks: Sequence[Encoded]) -> list[int]:
+        """Write the values of blocks that follow each other; return those that are malformed, of which it writes zeros.
+
+        Args:
+            values: those of all blocks; each but the last one has BLOCK_VALUES.
+            blocks: the blocks.
+        """
+        full = len(values) // BLOCK_VALUES
+        runs = [range(first, min(first + _ROWS_AT_ONCE, full)) for first in range(0, full, _ROWS_AT_ONCE)]
+        if full < len(blocks):
+            runs.append(range(full, len(blocks)))
+        malformed: list[int] = []
+        for run in runs:
+            rows = values[run.start * BLOCK_VALUES : run.stop * BLOCK_VALUES].reshape(len(run), -1)
+            wrong = sorted(self.decode_blocks_into(rows, blocks[run.start : run.stop]))
+            for row in wrong:
+                rows[row] = 0
+            malformed += [run[row] for row in wrong]
+        return malformed
 
     @abstractmethod
     def _encode(self, rows: Vector, into: Raw) -> None:
@@ -146,11 +185,11 @@ class Codec(ABC):
 
     @abstractmethod
     def _decode(self, raw: Raw, into: Vector) -> None:
-        """Write the values of all units of one block; anything at all may be in the bytes."""
+        """Write all units of R blocks into as many rows of values; anything at all may be in the bytes."""
 
-    def _bound(self, _: Raw) -> float:
-        """Return what no magnitude in a block exceeds, if few of its bytes tell that; else NaN."""
-        return nan
+    def _are_bounded(self, _: Raw) -> bool:
+        """Return whether few bytes of R blocks tell already that no magnitude exceeds MAX_MAGNITUDE."""
+        return False
 
 
 def aligned(num_rows: int, num_values: int, dtype: type[Number]) -> npt.NDArray[Number]:

@@ -6,8 +6,9 @@ All numbers are little-endian. Measured sizes, errors and speeds: docs/butterfly
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from iota_p2p_protocols.butterfly.codec import MIN_MAGNITUDE, Codec, Raw, Vector
+from iota_p2p_protocols.butterfly.codec import MAX_MAGNITUDE, MIN_MAGNITUDE, Codec, Raw, Vector
 
 _FLOAT32 = np.dtype("<f4")
 _HALF_BITS = np.uint32(16)  # a bfloat16 is the upper half of a float32
@@ -17,7 +18,7 @@ _JUST_BELOW_HALF = np.uint32(0x7FFF)
 INT8_UNIT = 256
 _SCALE_BYTES = 4
 _LEVELS = np.float32(127)
-_MAX_CODE = 128.0  # of anybody's bytes
+_BOUNDED_SCALE = np.float32(MAX_MAGNITUDE / 128)  # the largest of anybody's codes
 
 
 class Float32(Codec):
@@ -82,11 +83,14 @@ class Int8(Codec):
         np.copyto(into[:, scale_bytes:].view(np.int8), codes.reshape(rows.shape), casting="unsafe")
 
     def _decode(self, raw: Raw, into: Vector) -> None:
-        units = into.reshape(-1, self.unit)
-        scale_bytes = len(units) * _SCALE_BYTES
-        units[:] = raw[scale_bytes:].view(np.int8).reshape(units.shape)
-        np.multiply(units, raw[:scale_bytes].view(_FLOAT32)[:, None], out=units)
+        units = into.reshape(len(into), -1, self.unit)
+        scales, codes = self._tables(raw)
+        units[:] = codes.reshape(units.shape)
+        np.multiply(units, scales[:, :, None], out=units)
 
-    def _bound(self, raw: Raw) -> float:
-        scales = raw[: len(raw) // self.unit_bytes * _SCALE_BYTES].view(_FLOAT32)
-        return _MAX_CODE * float(np.abs(scales).max())
+    def _are_bounded(self, raw: Raw) -> bool:
+        return bool((np.abs(self._tables(raw)[0]) <= _BOUNDED_SCALE).all())  # not true of NaN
+
+    def _tables(self, raw: Raw) -> tuple[Vector, npt.NDArray[np.int8]]:
+        scale_bytes = raw.shape[1] // self.unit_bytes * _SCALE_BYTES
+        return raw[:, :scale_bytes].view(_FLOAT32), raw[:, scale_bytes:].view(np.int8)

@@ -5,35 +5,26 @@ else: whoever holds those can tell what both reducers must have said (spec: redu
 taken in the roster's order or in `pairwise_sum`'s, and every product and every sum is a numpy operation of its own,
 which no compiler fuses into one rounding.
 
-Shapes: N, members; V, values of a block.
+Shapes: N, members; M, those that count in a block; V, values of a block; R, blocks decoded together.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, Codec, Encoded, Vector, aligned, pairwise_sum
+from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, Codec, Encoded, Vector, aligned
 from iota_p2p_protocols.butterfly.codecs import result_codec
-from iota_p2p_protocols.errors import MalformedError
+from iota_p2p_protocols.butterfly.direction import MIN_COMPARED, astray
+from iota_p2p_protocols.butterfly.row_products import RowProducts, Rows, Values
 
-Values = npt.NDArray[np.float64]
 Number = TypeVar("Number", int, float)
 
 # Nobody's samples count for more than this many times the median: until receipts bear them out they are claims.
 MAX_BOAST = 4
-# Of two nobody can tell who went astray.
-MIN_COMPARED = 3
-# With less in common blocks are noise to each other, and say nothing of their makers; early in training it is .6 to .9.
-CLEAR_COSINE = 0.2
-ASTRAY = 0.5  # of the median cosine
-CANCELLED = 2.0**-40  # what is left of a sum whose parts cancel is rounding
-# Sums of so many products are folded for all members at once: below that numpy's calls cost more than the adding.
-_FOLDED_TOGETHER = 512
-_TOTAL = -1  # among members
+# Decoded together, blocks stay in a core's cache, and numpy's calls cost less.
+_DECODED_TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +71,10 @@ class Reducer:
         """
         self._weights = weights
         self._codec = codec
-        width = _power_of_two(max_values)
-        self._decoded_V = aligned(1, width, np.float32)[0]
-        self._rows_NV = aligned(len(weights), width, np.float64)
-        self._total_V, self._products_V = aligned(2, width, np.float64)
-        self._halves = _halves(self._products_V)
+        self._decoded_RV = aligned(min(len(weights), _DECODED_TOGETHER), max_values, np.float32)
+        self._rows_NV = aligned(len(weights), max_values, np.float64)
+        self._total_V, self._scaled_V = aligned(2, max_values, np.float64)
+        self._products = RowProducts(max_values)
 
     def reduce(self, encoded: Sequence[Encoded | None], num_values: int) -> ReducedBlock:
         """Average one block: each scaled to at most the lower median of all norms, without those gone astray.
@@ -96,18 +86,22 @@ class Reducer:
         Returns:
             Zeros where nothing came from anybody with samples: the weights stay as they are.
         """
-        blocks, refused = self._decode_all(encoded, num_values)
-        norms = {member: sqrt(square) for member, square in self._dots(blocks, None, num_values).items()}
-        limit = _lower_median(norms.values()) if norms else 0.0
-        scales = {member: limit / norm if norm > limit else 1.0 for member, norm in norms.items()}
-        astray = self._astray(blocks, norms, scales, num_values)
-        for member in astray:
-            del blocks[member]
+        members, refused = self._decode_all(encoded, num_values)
+        rows_MV = self._rows_NV[: len(members), :num_values]
+        norms = self._products.norms(rows_MV)
+        limit = _lower_median(norms) if norms else 0.0
+        scales = [limit / norm if norm > limit else 1.0 for norm in norms]
+        far = self._astray(rows_MV, norms, scales)
+        factors = [
+            0.0 if row in far else float(self._weights[member]) * scale
+            for row, (member, scale) in enumerate(zip(members, scales, strict=True))
+        ]
+        weight = sum(self._weights[member] for row, member in enumerate(members) if row not in far)
         return ReducedBlock(
-            encoded=result_codec(self._codec).encode(self._weighted_mean(blocks, scales, num_values)),
+            encoded=result_codec(self._codec).encode(self._mean(rows_MV, factors, weight)),
             refused=refused,
-            clipped=tuple(member for member, norm in norms.items() if norm > limit),
-            astray=astray,
+            clipped=tuple(member for member, norm in zip(members, norms, strict=True) if norm > limit),
+            astray=tuple(members[row] for row in far),
         )
 
     def combine(self, encoded: Sequence[Encoded | None], num_values: int) -> Vector:
@@ -115,102 +109,53 @@ class Reducer:
 
         One that does not decode counts as None, for everybody alike: two thirds of its row have certified it so.
         """
-        blocks, _ = self._decode_all(encoded, num_values)
-        return self._weighted_mean(blocks, dict.fromkeys(blocks, 1.0), num_values)
+        members, _ = self._decode_all(encoded, num_values)
+        weights = [self._weights[member] for member in members]
+        return self._mean(self._rows_NV[: len(members), :num_values], list(map(float, weights)), sum(weights))
 
     def _decode_all(
         self, encoded: Sequence[Encoded | None], num_values: int
-    ) -> tuple[dict[int, Values], tuple[int, ...]]:
-        """Return the values of the members that count, in order, and the members whose block does not decode."""
-        blocks: dict[int, Values] = {}
-        refused = []
-        decoded_V = self._decoded_V[:num_values]
-        for member, (block, weight) in enumerate(zip(encoded, self._weights, strict=True)):
-            if block is None:
-                continue
-            try:
-                self._codec.decode_block_into(decoded_V, block)
-            except MalformedError:
-                refused.append(member)
-                continue
-            if weight:
-                blocks[member] = self._rows_NV[member, :num_values]
-                blocks[member][:] = decoded_V
-        return blocks, tuple(refused)
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Decode into rows; return the members that count, one for each row, and those whose block does not decode."""
+        members: list[int] = []
+        refused: list[int] = []
+        there = [member for member, block in enumerate(encoded) if block is not None]
+        for first in range(0, len(there), _DECODED_TOGETHER):
+            together = there[first : first + _DECODED_TOGETHER]
+            decoded_RV = self._decoded_RV[: len(together), :num_values]
+            blocks = [block for member in together if (block := encoded[member]) is not None]
+            wrong = self._codec.decode_blocks_into(decoded_RV, blocks)
+            for row, member in enumerate(together):
+                if row in wrong:
+                    refused.append(member)
+                elif self._weights[member]:
+                    self._rows_NV[len(members), :num_values] = decoded_RV[row]
+                    members.append(member)
+        return tuple(members), tuple(refused)
 
-    def _astray(
-        self, blocks: Mapping[int, Values], norms: Mapping[int, float], scales: Mapping[int, float], num_values: int
-    ) -> tuple[int, ...]:
-        """Return the members whose block does not point where the others' do, if those have a clear direction.
-
-        Compares, every member counting alike, the cosine of each scaled block and the sum of all others'. Honest ones
-        were measured to stay above .9 of the median, and above .6 with a third of the work.
-        """
-        if len(blocks) < MIN_COMPARED:
+    def _astray(self, rows_MV: Rows, norms: Sequence[float], scales: Sequence[float]) -> Sequence[int]:
+        if len(norms) < MIN_COMPARED:
             return ()
-        total = self._weighted_sum(blocks, scales, num_values)
-        dots = self._dots({**blocks, _TOTAL: total}, total, num_values)
-        square = dots.pop(_TOTAL)
-        cosines = {}
-        for member, dot in dots.items():
-            length = norms[member] * scales[member]
-            along = dot * scales[member]
-            others_square = square - 2 * along + length * length
-            if length > 0 and others_square > square * CANCELLED:
-                cosines[member] = (along - length * length) / (length * sqrt(others_square))
-            else:
-                cosines[member] = 0.0
-        median = _lower_median(cosines.values())
-        if median <= CLEAR_COSINE:
-            return ()
-        return tuple(member for member, cosine in cosines.items() if cosine < median * ASTRAY)
+        return astray(self._products, rows_MV, self._sum(rows_MV, scales), norms, scales)
 
-    def _dots(self, blocks: Mapping[int, Values], other: Values | None, num_values: int) -> dict[int, float]:
-        """Return the sum of each block's products with another one, or with itself, by `pairwise_sum`'s halves."""
-        products = self._products_V[:num_values]
-        width = _power_of_two(num_values)
-        halves = [pair for pair in self._halves if len(pair[0]) < width]
-        self._products_V[num_values:width] = 0
-        folded = np.empty((len(blocks), min(width, _FOLDED_TOGETHER)), dtype=np.float64)
-        for row, values in zip(folded, blocks.values(), strict=True):
-            np.multiply(values, values if other is None else other, out=products)
-            for first, second in halves:
-                np.add(first, second, out=first)
-            row[:] = self._products_V[: len(row)]
-        return dict(zip(blocks, pairwise_sum(folded).tolist(), strict=True))
+    def _sum(self, rows_MV: Rows, factors: Sequence[float]) -> Values:
+        """Return the sum of the rows times factors, in order; those with factor 0 are left out."""
+        num_values = rows_MV.shape[1]
+        total_V: Values = self._total_V[:num_values]
+        scaled_V = self._scaled_V[:num_values]
+        total_V[:] = 0
+        for row_V, factor in zip(rows_MV, factors, strict=True):
+            if factor:
+                np.add(total_V, row_V if factor == 1 else np.multiply(row_V, factor, out=scaled_V), out=total_V)
+        return total_V
 
-    def _weighted_sum(self, blocks: Mapping[int, Values], factors: Mapping[int, float], num_values: int) -> Values:
-        total: Values = self._total_V[:num_values]
-        products = self._products_V[:num_values]
-        total[:] = 0
-        for member, values in blocks.items():
-            factor = factors[member]
-            np.add(total, values if factor == 1 else np.multiply(values, factor, out=products), out=total)
-        return total
-
-    def _weighted_mean(self, blocks: Mapping[int, Values], scales: Mapping[int, float], num_values: int) -> Vector:
-        factors = {member: float(self._weights[member]) * scales[member] for member in blocks}
-        total = self._weighted_sum(blocks, factors, num_values)
-        weight = sum(self._weights[member] for member in blocks)
+    def _mean(self, rows_MV: Rows, factors: Sequence[float], weight: int) -> Vector:
+        total_V = self._sum(rows_MV, factors)
         if weight:
-            np.divide(total, float(weight), out=total)
-        return total.astype(np.float32)
+            np.divide(total_V, float(weight), out=total_V)
+        return total_V.astype(np.float32)
 
 
-def _halves(products: Values) -> list[tuple[Values, Values]]:
-    """Return an array's halves, those of the first half, and so on: cutting them anew takes as long as adding them."""
-    halves = []
-    width = len(products) // 2
-    while width >= _FOLDED_TOGETHER:
-        halves.append((products[:width], products[width : 2 * width]))
-        width //= 2
-    return halves
-
-
-def _power_of_two(length: int) -> int:
-    return 1 << (length - 1).bit_length()
-
-
-def _lower_median(numbers: Iterable[Number]) -> Number:
+def _lower_median(numbers: Sequence[Number]) -> Number:
     ordered = sorted(numbers)
     return ordered[(len(ordered) - 1) // 2]

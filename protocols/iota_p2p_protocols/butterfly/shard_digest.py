@@ -7,7 +7,7 @@ it is wrong, without the rest of the shard (`iota_p2p_crypto.block_commitment`).
 from collections.abc import Sequence
 
 from iota_p2p_crypto.block_commitment import BlockCommitment, BlockShape, commit_blocks
-from iota_p2p_protocols.butterfly.codec import Codec, block_values
+from iota_p2p_protocols.butterfly.codec import Codec, Encoded, block_values
 from iota_p2p_protocols.butterfly.shard_map import Shard
 
 
@@ -24,6 +24,6 @@ def shard_shape(shard: Shard, result: Codec, num_values: int) -> BlockShape:
     return BlockShape(result.block_bytes, num_bytes)
 
 
-def commit_shard(blocks: Sequence[bytes], result: Codec) -> BlockCommitment:
+def commit_shard(blocks: Sequence[Encoded], result: Codec) -> BlockCommitment:
     """Return the commitment to a shard's result blocks, in order; its root is the shard's digest."""
     return commit_blocks(b"".join(blocks), result.block_bytes)

@@ -56,16 +56,18 @@ class TopK(Codec):
             start += flat.shape[1]
 
     def _decode(self, raw: Raw, into: Vector) -> None:
-        num_units = len(into) // UNIT
-        scale_bytes, position_bytes, code_bytes = np.split(raw, _edges(num_units))
-        places = position_bytes.reshape(num_units, KEPT) + np.arange(0, len(into), UNIT)[:, None]
-        kept = np.multiply(_MULTIPLES_OF_BYTE[code_bytes].reshape(num_units, KEPT), scale_bytes.view(_FLOAT32)[:, None])
+        num_units = into.shape[1] // UNIT
         into[:] = 0
-        into[places.reshape(-1)] = kept.reshape(-1)  # of a position named twice the last counts
+        for values, block in zip(into, raw, strict=True):
+            scale_bytes, position_bytes, code_bytes = np.split(block, _edges(num_units))
+            places = position_bytes.reshape(num_units, KEPT) + np.arange(0, len(values), UNIT)[:, None]
+            multiples = _MULTIPLES_OF_BYTE[code_bytes].reshape(num_units, KEPT)
+            kept = np.multiply(multiples, scale_bytes.view(_FLOAT32)[:, None])
+            values[places.reshape(-1)] = kept.reshape(-1)  # of a position named twice the last counts
 
-    def _bound(self, raw: Raw) -> float:
-        scales = raw[: _edges(len(raw) // self.unit_bytes)[0]].view(_FLOAT32)
-        return float(_MULTIPLES.max()) * float(np.abs(scales).max())
+    def _are_bounded(self, raw: Raw) -> bool:
+        scales = raw[:, : _edges(raw.shape[1] // self.unit_bytes)[0]].view(_FLOAT32)
+        return bool((np.abs(scales) <= _MAX_SCALE).all())  # not true of NaN
 
 
 def _edges(num_units: int) -> tuple[int, int]:
