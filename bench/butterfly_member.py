@@ -97,11 +97,16 @@ class Member:
     number: int
     num_values: int
     gradient: Vector = field(init=False)
+    mean_W: Vector = field(init=False)
     residual: Vector | None = None
     agreed_s = 0.0
     memory: MergeMemory = field(default_factory=MergeMemory)
     letters: Letters | None = None
     epoch: int = -1
+
+    def __post_init__(self) -> None:
+        """Have memory for the mean before the first round, as gloo and hivemind have their tensors."""
+        self.mean_W = np.ones(self.num_values, dtype=np.float32)
 
     def take(self, caller: PeerId, note: Note) -> None:
         """Take a letter of the round that we are in, or that is about to begin."""
@@ -132,6 +137,7 @@ class Member:
             own=contribution,
             committed=committed,
             seed=RUN_ID,
+            into_W=self.mean_W,
             expected=lambda: alive,
             meet=_Timed,
         )

@@ -10,7 +10,7 @@ from iota_p2p.merge.collecting import Collecting
 from iota_p2p.merge.letters import Letters
 from iota_p2p.merge.meeting import MeetingTask
 from iota_p2p.merge.memory import MergeMemory, vector_digest
-from iota_p2p.merge.outer_step import OuterState
+from iota_p2p.merge.outer_step import OuterState, Vector
 from iota_p2p.merge.reduction import Reduction, reduce_round
 from iota_p2p.merge.round import Committed, Contributor, Means, Round
 from iota_p2p_crypto.envelope import Verified
@@ -77,6 +77,7 @@ class Encounter:
         own: our contribution.
         committed: its blocks.
         seed: the epoch's.
+        into_W: memory for the mean.
         expected: returns the replicas that are there now, ourselves among them.
         vouched: returns those of the others who are believed when they say that they are through; nobody, unless said.
         meet, collect: how we agree and reduce; bad peers of tests do it otherwise.
@@ -88,6 +89,7 @@ class Encounter:
     own: Verified[Contribution]
     committed: Committed
     seed: bytes
+    into_W: Vector
     expected: Callable[[], Collection[PeerId]]
     vouched: Callable[[], Collection[PeerId]] = tuple
     meet: type[MeetingTask] = MeetingTask
@@ -128,7 +130,11 @@ class Encounter:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            reductions.append(await reduce_round(self.means, round_, self.letters, self.memory, self.collect))
+            reductions.append(
+                await reduce_round(
+                    self.means, round_, self.letters, self.memory, into_W=self.into_W, collect=self.collect
+                )
+            )
             nursery.cancel_scope.cancel()
         if not reductions:
             return None

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
 import trio
 
 from iota_p2p.merge.collecting import FAILURES, ReducedShard
@@ -116,17 +115,22 @@ class Gathering:
         claim = self.claims[shard.index]
         assert claim is not None  # noqa: S101 - only such are planned
         # [merge-result] the copy is the one that was signed
-        root = commit_shard([bytes(block) for block in blocks], self.round_.result).root
+        root = commit_shard(blocks, self.round_.result).root
         if root != claim.digest:
             raise InvalidProofError("merge-result", f"expected {claim.digest.hex()[:16]}, got {root.hex()[:16]}")
 
 
-def mean_gradient(round_: Round, results: Results) -> Vector:
-    """Return the mean pseudo-gradient, W: zeros where a shard was lost; takes long."""
-    gradient_W = np.zeros(round_.num_values, dtype=np.float32)
-    for index, blocks in results.items():
-        shard = round_.shard_map.shards[index]
-        for block_index, block in zip(shard.blocks, blocks, strict=True):
-            values_V = gradient_W[block_index * BLOCK_VALUES :][: round_.values_in(block_index)]
-            round_.result.decode_block_into(values_V, block)
-    return gradient_W
+def write_mean(gradient_W: Vector, round_: Round, results: Results) -> list[Shard]:
+    """Write the mean pseudo-gradient: zeros where a shard was lost or a block of it does not decode; takes long.
+
+    Returns:
+        The shards with such blocks: whoever signed them lied, and all members do without the same blocks.
+    """
+    malformed = []
+    for shard in round_.shard_map.shards:
+        values = gradient_W[shard.blocks.start * BLOCK_VALUES : shard.blocks.stop * BLOCK_VALUES]
+        if shard.index not in results:
+            values[:] = 0
+        elif round_.result.decode_run_into(values, results[shard.index]):
+            malformed.append(shard)
+    return malformed

@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from iota_p2p.merge.collecting import Collecting
-from iota_p2p.merge.gathering import Gathering, Results, mean_gradient
+from iota_p2p.merge.gathering import Gathering, Results, write_mean
 from iota_p2p.merge.letters import Letters
 from iota_p2p.merge.memory import MergeMemory, Reduced
 from iota_p2p.merge.outer_step import Vector
@@ -15,7 +15,7 @@ from iota_p2p.merge.proving import prove_contributors
 from iota_p2p.merge.reporting import Reporting
 from iota_p2p.merge.round import Means, Round
 from iota_p2p_crypto.block_commitment import BlockShape
-from iota_p2p_protocols.butterfly.agreement import AgreementMatrix
+from iota_p2p_protocols.butterfly.agreement import AgreementMatrix, disputed
 from iota_p2p_protocols.butterfly.reducer_report import ShardClaim
 
 
@@ -49,9 +49,24 @@ class Reduction:
 
 
 async def reduce_round(
-    means: Means, round_: Round, letters: Letters, memory: MergeMemory, collect: type[Collecting] = Collecting
+    means: Means,
+    round_: Round,
+    letters: Letters,
+    memory: MergeMemory,
+    *,
+    into_W: Vector,
+    collect: type[Collecting] = Collecting,
 ) -> Reduction:
-    """Reduce our shards, report, compare, and gather the others'. Ends in bounded time whoever dies."""
+    """Reduce our shards, report, compare, and gather the others'. Ends in bounded time whoever dies.
+
+    Args:
+        means: what merges work with.
+        round_: the merge.
+        letters: its.
+        memory: what members may ask us for.
+        into_W: memory for the mean; to clear new memory would take a tenth of a merge's processor time.
+        collect: how our shards are reduced.
+    """
     started_s = trio.current_time()
     collecting = collect(means, round_, round_.own_shards)
     reduced = await collecting.run()
@@ -66,13 +81,13 @@ async def reduce_round(
     reporting = Reporting(means, round_, letters)
     reporting.report([reduced[shard.index] for shard in round_.own_shards])
     await reporting.hear(trio.current_time() - started_s)
-    await reporting.judge()
+    await reporting.judge(disputed(round_.shard_map, reporting.payloads))
     gathering = Gathering(means, round_, reporting.choices(), reduced)
     await gathering.run()
-    gradient_W = await means.beside(partial(mean_gradient, round_, gathering.results))
+    await reporting.judge(await means.beside(partial(write_mean, into_W, round_, gathering.results)))
     faults = await means.beside(partial(prove_contributors, collecting, list(reduced.values())))
     return Reduction(
-        gradient_W=gradient_W,
+        gradient_W=into_W,
         results=gathering.results,
         claims=gathering.claims,
         here=gathering.here,

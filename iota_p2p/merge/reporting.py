@@ -18,7 +18,6 @@ from iota_p2p_protocols.butterfly.agreement import (
     AgreementMatrix,
     agreement_matrix,
     claims_by_shard,
-    disputed,
     ranked,
 )
 from iota_p2p_protocols.butterfly.reducer_report import ReducerReport, ShardClaim, check_reducer_report
@@ -124,9 +123,12 @@ class Reporting:
         """Who agrees with whom."""
         return agreement_matrix(self.round_.shard_map, self.payloads)
 
-    async def judge(self) -> None:
-        """Recompute the shards in dispute from the members' committed blocks; names the liars."""
-        shards = disputed(self.round_.shard_map, self.payloads)
+    async def judge(self, shards: Sequence[Shard]) -> None:
+        """Recompute shards from the members' committed blocks, and name those who claim something else.
+
+        Args:
+            shards: those in dispute, or whose claimed results cannot be right.
+        """
         if not shards:
             return
         _log.warning("shards in dispute", extra={"epoch": self.round_.epoch, "shards": len(shards)})

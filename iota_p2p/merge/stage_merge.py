@@ -194,6 +194,7 @@ class StageMerge:
             own=contribution,
             committed=committed,
             seed=epoch_seed(self.means.run_id, self.held.epoch),
+            into_W=work.theta_W,  # which nothing else needs any more
             expected=self.point.expected,
             vouched=self.point.vouched,
         )

@@ -116,6 +116,7 @@ class Grid:
             own=own,
             committed=committed,
             seed=SEED,
+            into_W=work.theta_W,
             expected=lambda: seat.mates,
         )
 

@@ -32,7 +32,10 @@ async def reduce_all(
         async with trio.open_nursery() as nursery:
             node.letters = Letters(node.means, 0, 0, nursery)
             collect = (cheats or {}).get(number, Collecting)
-            reductions[number] = await reduce_round(node.means, round_, node.letters, node.memory, collect)
+            into_W = np.ones(round_.num_values, dtype=np.float32)  # what was there before is gone afterwards
+            reductions[number] = await reduce_round(
+                node.means, round_, node.letters, node.memory, into_W=into_W, collect=collect
+            )
             await trio.sleep(4)  # as the merge's last phase does: others may still ask
             nursery.cancel_scope.cancel()
 
@@ -103,6 +106,31 @@ async def test_reducers__are_found_out_if_the_other_one_of_a_shard_is_honest(
     wrong = np.flatnonzero(honest[0].gradient_W != honest_result[0].gradient_W)
     shared = [s.blocks for s in all_rounds[0].shard_map.shards if set(s.pair) <= set(liars)]
     assert set(wrong // 16_384) == {index for blocks in shared for index in blocks}
+
+
+class GarbageResults(AgreedWrongResults):
+    """Reduces to what does not decode, as all colluders do."""
+
+    def wrong(self, block: bytes, _: int) -> bytes:
+        """See `WrongResults`."""
+        return b"\xff" * len(block)
+
+
+@pytest.mark.parametrize("codec", ["float32", "int8"])
+async def test_results_that_do_not_decode__count_as_nothing_and_show_both_liars(
+    codec: str, autojump_clock: MockClock
+) -> None:
+    """Both reducers of a shard sign the same garbage: all others do without it alike, and prove it of both."""
+    liars = (1, 4)
+    async with merging_nodes(6) as (_, nodes):
+        all_rounds = rounds(nodes, gradients(6, 30 * 16_384), codec, [10] * 6)
+        reductions = await reduce_all(nodes, all_rounds, dict.fromkeys(liars, GarbageResults))
+    honest = [reductions[number] for number in range(6) if number not in liars]
+    assert len({r.gradient_W.tobytes() for r in honest}) == 1
+    assert all(r.here and r.liars == frozenset(liars) for r in honest)
+    shared = [s.blocks for s in all_rounds[0].shard_map.shards if set(s.pair) == set(liars)]
+    zeros = np.flatnonzero(~honest[0].gradient_W.reshape(-1, 16_384).any(axis=1))
+    assert zeros.tolist() == [index for blocks in shared for index in blocks]
 
 
 class OtherBlocks(MergeMemory):

@@ -101,6 +101,7 @@ class Replica:
             own=own,
             committed=committed,
             seed=digest(b"seed"),
+            into_W=work.theta_W,
             expected=self.point.expected,
         ).run()
         assert outcome is not None
