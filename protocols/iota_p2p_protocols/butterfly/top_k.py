@@ -57,13 +57,15 @@ class TopK(Codec):
 
     def _decode(self, raw: Raw, into: Vector) -> None:
         num_units = into.shape[1] // UNIT
+        position_start, code_start = _edges(num_units)
+        scales = raw[:, :position_start].view(_FLOAT32)[:, :, None]
+        starts = np.arange(0, into.shape[1], UNIT, dtype=np.intp)[:, None]
+        places = raw[:, position_start:code_start].reshape(len(raw), num_units, KEPT) + starts
+        multiples = _MULTIPLES_OF_BYTE[raw[:, code_start:]].reshape(len(raw), num_units, KEPT)
+        kept = np.multiply(multiples, scales)
         into[:] = 0
-        for values, block in zip(into, raw, strict=True):
-            scale_bytes, position_bytes, code_bytes = np.split(block, _edges(num_units))
-            places = position_bytes.reshape(num_units, KEPT) + np.arange(0, len(values), UNIT)[:, None]
-            multiples = _MULTIPLES_OF_BYTE[code_bytes].reshape(num_units, KEPT)
-            kept = np.multiply(multiples, scale_bytes.view(_FLOAT32)[:, None])
-            values[places.reshape(-1)] = kept.reshape(-1)  # of a position named twice the last counts
+        for values, at, what in zip(into, places, kept, strict=True):
+            values[at.reshape(-1)] = what.reshape(-1)  # of a position named twice the last counts
 
     def _are_bounded(self, raw: Raw) -> bool:
         scales = raw[:, : _edges(raw.shape[1] // self.unit_bytes)[0]].view(_FLOAT32)
@@ -77,10 +79,11 @@ def _edges(num_units: int) -> tuple[int, int]:
 
 def _largest(magnitudes: Vector) -> npt.NDArray[np.bool_]:
     """Return which KEPT of each row are the largest; by comparisons, because partitions break ties at will."""
-    threshold = np.partition(magnitudes, UNIT - KEPT, axis=1)[:, UNIT - KEPT, None]
-    chosen: npt.NDArray[np.bool_] = magnitudes >= threshold
-    if np.count_nonzero(chosen) > KEPT * len(magnitudes):  # some row has equals of its threshold
-        above, equal = magnitudes > threshold, magnitudes == threshold
+    bits = magnitudes.view(np.int32)  # in the order of the magnitudes, and numpy partitions integers faster
+    threshold = np.partition(bits, UNIT - KEPT, axis=1)[:, UNIT - KEPT, None]
+    chosen: npt.NDArray[np.bool_] = bits >= threshold
+    if np.count_nonzero(chosen) > KEPT * len(bits):  # some row has equals of its threshold
+        above, equal = bits > threshold, bits == threshold
         room = KEPT - above.sum(axis=1, keepdims=True)
         chosen = above | (equal & (equal.cumsum(axis=1) <= room))
     return chosen
