@@ -12,6 +12,7 @@ NAMES = (
     "copying",
     "equivocating-convener",
     "false-validator",
+    "garbage-reducers",
     "lazy",
     "lying-tail",
     "lying-validator",

@@ -62,12 +62,13 @@ def testnet(
       stage:1@40s          all peers that serve stage 1 then, at once
 
     --adversary lets the last peers cheat when replicas merge: bad-reducer, colluding-reducers (wrong results),
-    poisoned, scaled, nan (bad contributions), silent-convener, equivocating-convener, two-results, wrong-chunks (of
-    blocks, results and states). See also --stages: there must be several replicas of a stage. Or in their work: lazy
-    (never goes backward), random-output, poisoned-gradient (sends back the opposite), stale (old weights), lying-tail
-    (understates losses), copying (passes on what it is sent), colluding-stage (all of them send the opposite), unmerged
-    (keeps its own weights). Or as validators: false-validator (false records), withholding-validator (none),
-    lying-validator (false records, two records, none, in turn).
+    garbage-reducers (results that do not decode), poisoned, scaled, nan (bad contributions), silent-convener,
+    equivocating-convener, two-results, wrong-chunks (of blocks, results and states). See also --stages: there must be
+    several replicas of a stage. Or in their work: lazy (never goes backward), random-output, poisoned-gradient (sends
+    back the opposite), stale (old weights), lying-tail (understates losses), copying (passes on what it is sent),
+    colluding-stage (all of them send the opposite), unmerged (keeps its own weights). Or as validators:
+    false-validator (false records), withholding-validator (none), lying-validator (false records, two records, none, in
+    turn).
 
     \b
     Examples:

@@ -65,6 +65,14 @@ class AgreedWrongResults(WrongResults):
         return self._other(block, index.to_bytes(4, "big"))
 
 
+class GarbageResults(WrongResults):
+    """Reduces to what does not decode, as all colluders do."""
+
+    def wrong(self, block: bytes, _: int) -> bytes:
+        """Return what no codec of values decodes."""
+        return b"\xff" * len(block)
+
+
 class _SilentConvener(MeetingTask):
     """Proposes nothing when it is its turn."""
 
@@ -136,6 +144,7 @@ class _TwoResults(StageMerge):
 KINDS: Mapping[str, type[StageMerge]] = {
     "bad-reducer": _encountering(collect=WrongResults),
     "colluding-reducers": _encountering(collect=AgreedWrongResults),
+    "garbage-reducers": _encountering(collect=GarbageResults),
     "poisoned": _contributing(np.negative),
     "scaled": _contributing(lambda gradient: np.multiply(gradient, SCALE)),
     "nan": _Nan,

@@ -17,6 +17,7 @@ from iota_p2p_testnet.training_swarm import Costs, open_training_swarm, small_ru
 # Named by a proof of this kind; None is one that does harm without saying anything wrong.
 NAMED = {
     "bad-reducer": "reducer",
+    "garbage-reducers": "reducer",
     "nan": "contribution",
     "equivocating-convener": "roster",
     "two-results": "merge",

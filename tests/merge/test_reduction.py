@@ -15,7 +15,7 @@ from iota_p2p.merge.memory import MergeMemory
 from iota_p2p.merge.reduction import Reduction, reduce_round
 from iota_p2p.merge.round import Round
 from iota_p2p_protocols.butterfly.exchange import BlocksRequest, ResultRequest
-from iota_p2p_testnet.merge_adversaries import AgreedWrongResults, WrongResults
+from iota_p2p_testnet.merge_adversaries import AgreedWrongResults, GarbageResults, WrongResults
 from tests.merge.merging_nodes import MergingNode, gradients, merging_nodes, rounds
 
 VALUES = 70_000  # four full blocks and a short one
@@ -106,14 +106,6 @@ async def test_reducers__are_found_out_if_the_other_one_of_a_shard_is_honest(
     wrong = np.flatnonzero(honest[0].gradient_W != honest_result[0].gradient_W)
     shared = [s.blocks for s in all_rounds[0].shard_map.shards if set(s.pair) <= set(liars)]
     assert set(wrong // 16_384) == {index for blocks in shared for index in blocks}
-
-
-class GarbageResults(AgreedWrongResults):
-    """Reduces to what does not decode, as all colluders do."""
-
-    def wrong(self, block: bytes, _: int) -> bytes:
-        """See `WrongResults`."""
-        return b"\xff" * len(block)
 
 
 @pytest.mark.parametrize("codec", ["float32", "int8"])
