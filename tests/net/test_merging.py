@@ -5,6 +5,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from iota_p2p.run.founding import found_run
 from iota_p2p.run.plan_file import load_plan
 from iota_p2p.run.run_files import SHARDS_NAME
 from iota_p2p.run.shards import ShardStore
+from iota_p2p.run.spec import MergeSpec
 from iota_p2p.run.tokens import ByteTokenizer
 from iota_p2p.training.held_stage import EpochWork
 from iota_p2p_crypto.digest import digest
@@ -46,30 +48,47 @@ __all__ = ["scratch", "texts"]  # fixtures
 EPOCHS, STAGE, W = 5, 0, 40_000
 
 
-def make_run(home: Path, documents: str) -> None:
+def make_run(home: Path, documents: str, most_in_a_roster: int | None = None) -> None:
     """Put a run of one stage with epochs of some seconds into a testnet's home: all peers are its replicas."""
     made = TestnetHome(home, home)
     home.mkdir()
     plan = with_stages(load_plan(find_config("tiny")), 1)
     epoch = plan.epoch.model_copy(update={"target_microbatches": 24})
-    plan = plan.model_copy(update={"epoch": epoch, "validation": None})
+    merge = MergeSpec(most_in_a_roster=most_in_a_roster)
+    plan = plan.model_copy(update={"epoch": epoch, "merge": merge, "validation": None})
     store = ShardStore(made.peer(1) / SHARDS_NAME)
     made.run_file.write_bytes(found_run(plan, files(documents), ByteTokenizer(), store, seed=0).to_bytes())
 
 
-async def test_replicas__end_five_epochs_with_equal_digests(scratch: Path, tmp_path: Path, texts: str) -> None:
-    """Three processes hold one stage; each tells the digest of what it began every epoch with."""
-    home, result = tmp_path / "home", tmp_path / "result.json"
-    make_run(home, texts)
-    words = ("--home", home, "--summary", result, "--epochs", EPOCHS + 1)
-    async with launched(scratch, *map(str, words), patience_s=3 * PATIENCE_S) as testnet:
+async def epochs_of(scratch: Path, home: Path, *words: str | int) -> list[dict[str, Any]]:
+    """Run a testnet to its end; return the epochs of its summary, in which each peer told what it began with."""
+    result = home.with_suffix(".json")
+    async with launched(
+        scratch, *map(str, ("--home", home, "--summary", result, *words)), patience_s=3 * PATIENCE_S
+    ) as testnet:
         assert await testnet.end() == 0, testnet.lines
         await assert_all_gone(testnet.process, scratch, home)
-    epochs = json.loads(result.read_text())["epochs"]
+    epochs: list[dict[str, Any]] = json.loads(result.read_text())["epochs"]
+    return epochs
+
+
+async def test_replicas__end_five_epochs_with_equal_digests(scratch: Path, tmp_path: Path, texts: str) -> None:
+    """Three processes hold one stage; each tells the digest of what it began every epoch with."""
+    make_run(tmp_path / "home", texts)
+    epochs = await epochs_of(scratch, tmp_path / "home", "--epochs", EPOCHS + 1)
     merged = [row for row in epochs if row["members"] > 1]
     assert len(merged) >= EPOCHS
     assert [row for row in epochs if not row["equal"]] == []
     assert {row["faults"] for row in merged} == {0}
+
+
+async def test_replicas__end_epochs_with_equal_digests_in_a_grid(scratch: Path, tmp_path: Path, texts: str) -> None:
+    """Six processes hold one stage of which a roster takes three: two rows, and then the mean of both."""
+    make_run(tmp_path / "home", texts, most_in_a_roster=3)
+    epochs = await epochs_of(scratch, tmp_path / "home", "--peers", 6, "--epochs", 3)
+    assert [row for row in epochs if not row["equal"]] == []
+    assert {row["faults"] for row in epochs} == {0}
+    assert max(row["members"] for row in epochs) == 6  # on a busy machine a row may be late for one merge
 
 
 @dataclass
