@@ -17,7 +17,7 @@ from iota_p2p_protocols.scoring.score_record import ScoreRecord
 # What would raise a score whose smallest part is this one.
 ADVICE: dict[Component, str] = {
     "faults": "a proof names this peer: run the software unchanged, on memory that keeps what it was given",
-    "replay": "its work did not replay, or was not shown: keep payloads and work log for two epochs and serve them",
+    "replay": "its work did not replay, or was not shown: keep it up for two epochs, its log ends with the process",
     "evidence": "it showed fewer loss records than it signed: stay up past the epoch's end, and serve all of them",
     "clasp": "losses through it are higher than through its replicas: update the software, check device and memory",
     "synchronisation": "it trained from old weights: stay connected through the merge at the epoch's end",
