@@ -123,7 +123,6 @@ class TrainingProcess:
                 step_s=spec.validation.step_ms / 1000,
                 stake=int(self.validates),
                 replay_ppm=spec.validation.replay_ppm,
-                from_start=self.epoch == 0,
                 software=SOFTWARE,
                 kind=type(self).validator,
             )

@@ -78,6 +78,7 @@ class Bulletin:
         on_equivocation: told of proofs that somebody signed two things.
         on_accusation: told of what others say they have proofs of.
         registrations: per peer, oldest first.
+        certified: the newest result that was certified, as far as we know.
     """
 
     member: Member
@@ -86,6 +87,7 @@ class Bulletin:
     on_equivocation: Callable[[bytes], None] = lambda _: None
     on_accusation: Callable[[Verified[Accusation]], None] = lambda _: None
     registrations: dict[PeerId, list[Verified[Registration]]] = field(default_factory=dict)
+    certified: Verified[EpochResult] | None = None
     _said: dict[int, Said] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -172,6 +174,11 @@ class Bulletin:
                 known[signer] = one
             elif first is not None:
                 self._compare(first, one)
+
+    def take_certified(self, one: Verified[EpochResult]) -> None:
+        """Remember the newest result that a quorum has signed."""
+        if self.certified is None or self.certified.payload.epoch < one.payload.epoch:
+            self.certified = one
 
     def take_preference(self, one: Verified[Preference]) -> None:
         """Remember what a validator prefers; whoever prefers two things in a round is convicted."""

@@ -3,8 +3,9 @@
 request   {"known": digests of the envelopes we have}
 response  {} and what we lack as payload: (length 4 bytes big-endian || envelope)*
 
-Exchanged are registrations, on which the electorate depends, and accusations, on which scores do. An envelope is
-checked as if it had come by gossip from its signer, but whoever passes on a bad one is charged for it.
+Exchanged are registrations, on which the electorate depends, accusations, on which scores do, and the newest certified
+result, with whose seed whoever comes later begins. An envelope is checked as if it had come by gossip from its signer,
+but whoever passes on a bad one is charged for it.
 """
 
 import logging
@@ -21,15 +22,16 @@ from iota_p2p.validation.docket import Docket
 from iota_p2p.validation.evidence_exchange import envelopes_in
 from iota_p2p.validation.series import put
 from iota_p2p_crypto.digest import Digest, digest
-from iota_p2p_crypto.domains import ACCUSATION, REGISTRATION
+from iota_p2p_crypto.domains import ACCUSATION, REGISTRATION, RESULT
 from iota_p2p_crypto.envelope import domain_of
 from iota_p2p_crypto.errors import RemoteProtocolError
 from iota_p2p_crypto.identity import PeerId
 from iota_p2p_protocols.errors import IgnoreError, MalformedError, PeerUnavailableError, RefusedError
 from iota_p2p_protocols.ids import BULLETIN
-from iota_p2p_protocols.message import DigestField, Message
+from iota_p2p_protocols.message import DigestField, Message, open_message
 from iota_p2p_protocols.scoring.accusation import Accusation
-from iota_p2p_protocols.scoring.election import Registration
+from iota_p2p_protocols.scoring.election import Registration, electorate
+from iota_p2p_protocols.scoring.result import EpochResult
 
 PARTNERS = 3  # asked after every epoch: what half of all peers have, seven of eight find
 PATIENCE_S = 5.0
@@ -54,11 +56,13 @@ class BulletinExchange:
     Attributes:
         bulletin: who registered.
         docket: who is accused.
+        seats: of the run's validators.
     """
 
-    def __init__(self, bulletin: Bulletin, docket: Docket) -> None:
+    def __init__(self, bulletin: Bulletin, docket: Docket, seats: int) -> None:
         self.bulletin = bulletin
         self.docket = docket
+        self.seats = seats
         self._rng = bulletin.member.rng("bulletin exchange")
 
     async def serve(self) -> None:
@@ -75,7 +79,9 @@ class BulletinExchange:
 
     def _envelopes(self) -> Mapping[Digest, bytes]:
         registrations = [one.envelope_bytes for one in self.bulletin.all_registrations()]
-        return {digest(envelope): envelope for envelope in (*registrations, *self.docket.accusations())}
+        certified = self.bulletin.certified
+        results = [] if certified is None else [certified.envelope_bytes]  # last: registrations say whose quorum it is
+        return {digest(envelope): envelope for envelope in (*registrations, *self.docket.accusations(), *results)}
 
     async def _answer(self, _: PeerId, request: Request) -> Response:
         known = set(BulletinRequest.from_fields(request.header).known)
@@ -105,7 +111,20 @@ class BulletinExchange:
                 self.bulletin.hear_registration(envelope, open_recent(envelope, Registration).signer)
             elif domain == ACCUSATION:
                 self.bulletin.hear_accusation(envelope, open_recent(envelope, Accusation).signer)
+            elif domain == RESULT:
+                self._take_certified(envelope)
             else:
-                raise MalformedError("bulletin-kind", f"expected a registration or an accusation, got a {domain.name}")
+                raise MalformedError("bulletin-kind", f"expected another kind of envelope, got a {domain.name}")
         except IgnoreError as error:  # it has expired, or its subject is a stranger here
             _log.debug("not taken from a bulletin", extra={"reason": str(error)})
+
+    def _take_certified(self, envelope: bytes) -> None:
+        """Take a result; who of the candidates was elected cannot be told without the seed: a quorum of them signed."""
+        terms, epoch = self.bulletin.share.terms, self.bulletin.share.epoch
+        result = open_message(
+            envelope, EpochResult, run_id=terms.run_id, now_s=self.bulletin.member.clock(), opener=open_recent
+        )
+        voters = electorate(self.bulletin.all_registrations(), epoch=result.payload.epoch, seats=self.seats)
+        if result.payload.epoch > epoch or len(voters.weights.keys() & set(result.signers)) < voters.quorum:
+            raise IgnoreError("bulletin-result", f"expected {voters.quorum} candidates to sign a result, got others")
+        self.bulletin.take_certified(result)

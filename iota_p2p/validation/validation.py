@@ -22,10 +22,12 @@ from iota_p2p.validation.head_watch import HeadWatch
 from iota_p2p.validation.proof_exchange import serve_proofs
 from iota_p2p.validation.replay_exchange import serve_replay
 from iota_p2p.validation.replay_findings import ReplayFindings
-from iota_p2p.validation.seed_book import SeedBook
+from iota_p2p.validation.seed_book import KEPT_SEEDS, SeedBook
 from iota_p2p.validation.validator import Validator
 from iota_p2p.validation.work_keeper import WorkKeeper
+from iota_p2p_protocols.message import open_signed
 from iota_p2p_protocols.scoring.combination import ScoringRules
+from iota_p2p_protocols.scoring.result import SEED_LAG, EpochResult
 
 # Facts are written together: a commit takes milliseconds whatever its size, and what a kill takes comes again by
 # gossip or is only missing from the archive; what we sign ourselves is written at once.
@@ -42,7 +44,6 @@ class ValidationConfig:
         step_s: see `Validator`.
         stake: what it registers with; 0 does not validate.
         replay_ppm: see `Validator`.
-        from_start: whether the run is in its first epoch.
         software: name and version.
         kind: how it validates; bad peers of tests do it otherwise.
     """
@@ -52,7 +53,6 @@ class ValidationConfig:
     step_s: float
     stake: int = 1
     replay_ppm: int = 0
-    from_start: bool = True
     software: str = ""
     kind: type[Validator] = Validator
 
@@ -96,8 +96,9 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     attendance = Attendance(member, share)
     facts: list[Fact] = []
     docket = Docket(bulletin, facts.append)
-    exchange = BulletinExchange(bulletin, docket)
+    exchange = BulletinExchange(bulletin, docket, config.rules.seats)
     heads = HeadWatch(bulletin, config.ledger, cosigns=bool(config.stake))
+    _recall_certified(bulletin, config.ledger)
     validator = config.kind(
         bulletin,
         exchange,
@@ -108,7 +109,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
         docket,
         config.ledger,
         config.rules,
-        SeedBook(share.terms.run_id, from_start=config.from_start),
+        SeedBook(share.terms.run_id, continues=share.epoch < SEED_LAG),
         step_s=config.step_s,
         stake=config.stake,
         software=config.software,
@@ -145,3 +146,11 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await validation.write()
+
+
+def _recall_certified(bulletin: Bulletin, ledger: Ledger) -> None:
+    """Take the newest result that we saw certified before we were ended, unless it is too old to go on from."""
+    epoch = bulletin.share.epoch
+    for about in range(max(0, epoch - KEPT_SEEDS), epoch + 1):
+        for fact in ledger.facts(EpochResult.domain.name, about):
+            bulletin.take_certified(open_signed(fact.envelope, EpochResult))

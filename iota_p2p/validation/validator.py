@@ -147,14 +147,20 @@ class Validator:
             await self._commit_work(closed)
             await self._reveal(closed - 1)
             await trio.sleep_until(began_s + 3 * self.step_s)
+            self._catch_up(closed)
             with trio.move_on_at(began_s + 5 * self.step_s):
                 await self._decide(closed - 1)
-            self.seeds.go_on_without(closed + 1)
+            self._catch_up(closed + 1)
             self.heads.keep(closed)
             if self.stake:
                 await self._score(closed)
                 await self._register()  # who has joined since has not heard of us
         await self._replay(closed)
+
+    def _catch_up(self, epoch: int) -> None:
+        """Know an epoch's seed by now, whether we were there all the time or not."""
+        self.seeds.hear(epoch, self.bulletin, self.rules.seats)
+        self.seeds.go_on_without(epoch)
 
     async def _register(self) -> None:
         """Offer ourselves; with the same registration while half of its life is left."""
@@ -214,7 +220,8 @@ class Validator:
             return
         round_s = 2 * self.step_s / MAX_ROUNDS
         certified = await self.ballot(self.bulletin, self.ledger, self.rules, self.seeds, epoch, round_s).run()
-        self.seeds.learn(certified)
+        self.seeds.learn(certified.payload)
+        self.bulletin.take_certified(certified.result)
         envelope = certified.result.envelope_bytes
         signer = certified.validators[0]
         self.bulletin.on_fact(Fact(certified.payload.domain.name, epoch, signer, envelope))

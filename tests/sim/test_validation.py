@@ -95,3 +95,26 @@ async def test_honest_peers__are_scored_alike_for_equal_work(tmp_path: Path, aut
         assert {row.peer_id for row in rows} == set(validations)
         quality = {row.peer_id: row.score.score / row.findings.work for row in rows}
         assert min(quality.values()) >= max(quality.values()) / ALIKE, (epoch, quality)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 4])
+async def test_validator__that_comes_later_or_again_takes_part_in_results(
+    number: int, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """One that was killed, or one more: whoever was not there from the first epoch learns the seeds, and is elected."""
+    async with validated_swarm(tmp_path) as (swarm, _), AsyncExitStack() as stack:
+        share = next(iter(swarm.members.values())).trainer.share
+        await swarm.until(lambda: share.epoch == 2)
+        for victim in [member for member in swarm.members.values() if member.number == number]:
+            swarm.crash(victim)
+        late = await swarm.start(number, pinned=(1,), epoch=share.epoch)
+        config = config_of(tmp_path, late, stack)
+        validation = await stack.enter_async_context(open_validation(late.peer, late.trainer.share, config))
+        records: list[ScoreRecord] = []
+        results: list[CertifiedResult] = []
+        validation.validator.on_record, validation.validator.on_result = records.append, results.append
+        me = late.peer.identity.peer_id
+        await swarm.until(lambda: any(me in result.validators for result in results), timeout_s=120)
+        assert results[0].payload.epoch <= 4  # of epochs that it saw end
+        assert records
