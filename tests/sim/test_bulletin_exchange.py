@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG001 - pytest-trio turns the clock only for tests that name it as an argument
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from trio.testing import MockClock
 
 from iota_p2p.network.streams import Request, Response
 from iota_p2p.validation.validation import Validation, open_validation
+from iota_p2p_crypto.envelope import Verified, merge_signatures
 from iota_p2p_crypto.identity import Identity, PeerId
 from iota_p2p_protocols.ids import BULLETIN
 from iota_p2p_protocols.message import open_signed, seal_message
 from iota_p2p_protocols.scoring.election import Registration
+from iota_p2p_protocols.scoring.result import EpochResult
 from iota_p2p_testnet.training_swarm import TrainingSwarm, open_training_swarm, small_run
 from tests.sim.test_validation import config_of
 
@@ -46,6 +49,28 @@ async def test_comparing__brings_a_registration_that_gossip_missed(tmp_path: Pat
         assert UNHEARD.peer_id not in other.validator.bulletin.registrations
         await other.validator.exchange.compare()
         assert [found.envelope_bytes for found in other.validator.bulletin.registrations[UNHEARD.peer_id]] == [envelope]
+
+
+def result(run_id: bytes, now_s: float, signers: Sequence[Identity]) -> Verified[EpochResult]:
+    fields = {"run_id": run_id, "sequence": 0, "issued_s": int(now_s), "expires_s": int(now_s) + 3600, "epoch": 0}
+    payload = EpochResult.model_validate(
+        {**fields, "seed": bytes(32), "records": (bytes(32),), "pot": 0, "payouts": ()}
+    )
+    merged = merge_signatures(sorted(seal_message(payload, signer) for signer in signers))
+    return open_signed(merged, EpochResult)
+
+
+async def test_comparing__brings_a_result_that_a_quorum_signed(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Of two candidates both are a quorum; what one of them says is no result."""
+    spec = small_run(tmp_path)
+    async with open_training_swarm(0, spec, tmp_path) as swarm, AsyncExitStack() as stack:
+        one, other = await two_validators(tmp_path, swarm, stack, stake=1)
+        await swarm.until(lambda: all(each.validator.bulletin.registrations for each in (one, other)))
+        heard, both = one.validator.bulletin, [member.peer.identity for member in swarm.members.values()]
+        for signers, taken in ((both[:1], False), ([*both[:1], UNHEARD], False), (both, True)):
+            heard.certified = result(spec.run_id, heard.member.clock(), signers)
+            await other.validator.exchange.compare()
+            assert (other.validator.bulletin.certified is not None) == taken
 
 
 async def test_comparing__charges_who_passes_on_what_does_not_hold(tmp_path: Path, autojump_clock: MockClock) -> None:
