@@ -21,7 +21,8 @@ from iota_p2p.network.daemon_config import DaemonConfig, Reachability
 from iota_p2p.passphrase import ask_passphrase, read_passphrase
 from iota_p2p.peer import Peer, PeerConfig, open_peer
 from iota_p2p.refusals import TELL_EVERY_S, Refusals
-from iota_p2p.run.run_files import SHARDS_NAME
+from iota_p2p.run.epoch_note import EpochNote
+from iota_p2p.run.run_files import SHARDS_NAME, STATES_NAME, state_folder
 from iota_p2p.run.shards import ShardStore
 from iota_p2p.run.spec import RunId
 from iota_p2p.run_choice import ChosenRun, RunWish
@@ -150,7 +151,9 @@ async def _import_training() -> None:
 
 async def _train(peer: Peer, run: ChosenRun, options: PeerOptions, memory_bytes: int, voice: Voice) -> None:
     """Train until cancelled."""
-    supply = RunSupply(peer, run.spec, ShardStore(options.home / SHARDS_NAME), voice, lambda: run.epoch)
+    note = EpochNote(state_folder(options.home / STATES_NAME, run.spec.run_id))
+    epoch = note.read() if run.epoch is None else run.epoch
+    supply = RunSupply(peer, run.spec, ShardStore(options.home / SHARDS_NAME), voice, lambda: epoch)
     await supply.fetch()  # meanwhile torch is imported
     await _import_training()  # waits for the one that began before
     import torch  # noqa: PLC0415 - two seconds that a peer without a run does not need
@@ -159,7 +162,7 @@ async def _train(peer: Peer, run: ChosenRun, options: PeerOptions, memory_bytes:
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    process = TrainingProcess(supply, options.home, run.epoch, memory_bytes, validates=options.validate)
+    process = TrainingProcess(supply, options.home, epoch, memory_bytes, validates=options.validate)
     if options.kept_bytes is not None:
         process.kept_bytes = options.kept_bytes
     await process.run()

@@ -19,11 +19,11 @@ class ChosenRun:
 
     Attributes:
         spec: what it is.
-        epoch: in which its network is, as far as known; 0 for a new one.
+        epoch: in which its network is, as far as known; None if nobody was asked.
     """
 
     spec: RunSpec
-    epoch: int = 0
+    epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

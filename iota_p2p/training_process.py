@@ -17,6 +17,7 @@ from iota_p2p.ledger.ledger import open_ledger
 from iota_p2p.membership.announcer import SOFTWARE
 from iota_p2p.merge.record import MergeRecord
 from iota_p2p.peer import Peer
+from iota_p2p.run.run_files import STATES_NAME
 from iota_p2p.run_supply import RunSupply
 from iota_p2p.training.lane import Priority, ThreadLane
 from iota_p2p.training.speed import measure_speed
@@ -78,7 +79,7 @@ class TrainingProcess:
         self.voice.say("speed", f"speed    {speed:,} tokens/s a stage on {device}", tokens_per_s=speed, device=device)
         config = TrainerConfig(
             store=self.supply.store,
-            files=StateFiles(self.home / "state", spec.run_id),
+            files=StateFiles(self.home / STATES_NAME, spec.run_id),
             lane=lane,
             tokens_per_s=speed,
             memory_bytes=self.memory_bytes,

@@ -5,11 +5,19 @@ import shutil
 from pathlib import Path
 
 from iota_p2p.run.shards import ShardStore
-from iota_p2p.run.spec import MAX_SPEC_BYTES, RunSpec, ShardRef
+from iota_p2p.run.spec import MAX_SPEC_BYTES, RunId, RunSpec, ShardRef
 from iota_p2p_crypto.errors import MalformedError, RemoteProtocolError, UserError
 
+STATES_NAME = "state"  # in a peer's home
 SPEC_NAME = "run.spec"  # in a peer's home
 SHARDS_NAME = "shards"  # in a peer's home, and where `iota-p2p run new` packs to by default
+
+_FOLDER_DIGITS = 16  # of a run id: enough to tell the runs of one home apart
+
+
+def state_folder(states: Path, run_id: RunId) -> Path:
+    """Return where a run's states and notes are."""
+    return states / run_id.hex()[:_FOLDER_DIGITS]
 
 
 def read_spec(path: Path) -> RunSpec:

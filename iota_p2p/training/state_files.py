@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from iota_p2p.run.run_files import state_folder
 from iota_p2p.run.spec import RunId
 from iota_p2p.training.stage_state import StageState
 from iota_p2p_crypto import canonical
@@ -24,8 +25,6 @@ _MAGIC = b"IOTASTA1"
 _LENGTH_BYTES = 4
 _MAX_HEADER_BYTES = 256  # four small fields; 60 to 90 bytes
 _PREFIX_BYTES = DIGEST_BYTES + len(_MAGIC) + _LENGTH_BYTES
-# Of a run id: enough to tell the runs of one home apart. The header holds all of it.
-_FOLDER_DIGITS = 16
 
 
 class StateNotSavedError(IotaError):
@@ -56,7 +55,7 @@ class StateFiles:
     """The state files of one run under a home's `state` folder; one process at a time (see `home_lock`)."""
 
     def __init__(self, folder: Path, run_id: RunId) -> None:
-        self.folder = folder / run_id.hex()[:_FOLDER_DIGITS]
+        self.folder = state_folder(folder, run_id)
         self._run_id = run_id
 
     def save(self, state: StageState) -> None:

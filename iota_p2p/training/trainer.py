@@ -15,6 +15,7 @@ from iota_p2p.merge.signed_epochs import SignedEpochs
 from iota_p2p.model.run_figures import RunFigures, run_figures
 from iota_p2p.peer import Peer
 from iota_p2p.run.data import RunData
+from iota_p2p.run.epoch_note import EpochNote
 from iota_p2p.run.shards import ShardStore
 from iota_p2p.run.spec import RunSpec
 from iota_p2p.training.counters import Counters
@@ -90,6 +91,7 @@ class Trainer:
     async def turn_over(self, epoch: int) -> None:
         """Move to an epoch: every stage between two pieces of its work, or after its replicas have merged."""
         self.share.epoch = epoch
+        EpochNote(self.files.folder).write(epoch)
         self.share.routes.start_epoch()
         self.share.payloads.forget_before(epoch - 1)
         self.share.returns.forget_before(epoch - 1)
@@ -127,6 +129,7 @@ class Trainer:
 async def open_trainer(peer: Peer, spec: RunSpec, config: TrainerConfig) -> AsyncIterator[Trainer]:
     """Take part in a run for as long as the context lasts; leaving saves our stages, if there is time."""
     trainer = _compose(peer, spec, config)
+    EpochNote(config.files.folder).write(config.epoch)
     streams = peer.network.streams
     await streams.serve(ACTIVATION, trainer.worker.answer)
     await trainer.custody.serve()

@@ -27,6 +27,7 @@ from iota_p2p.validation.validator import Validator
 from iota_p2p.validation.work_keeper import WorkKeeper
 from iota_p2p_protocols.message import open_signed
 from iota_p2p_protocols.scoring.combination import ScoringRules
+from iota_p2p_protocols.scoring.election import Registration
 from iota_p2p_protocols.scoring.result import SEED_LAG, EpochResult
 
 # Facts are written together: a commit takes milliseconds whatever its size, and what a kill takes comes again by
@@ -98,7 +99,7 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
     docket = Docket(bulletin, facts.append)
     exchange = BulletinExchange(bulletin, docket, config.rules.seats)
     heads = HeadWatch(bulletin, config.ledger, cosigns=bool(config.stake))
-    _recall_certified(bulletin, config.ledger)
+    _recall(bulletin, config.ledger)
     validator = config.kind(
         bulletin,
         exchange,
@@ -148,9 +149,13 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
                 await validation.write()
 
 
-def _recall_certified(bulletin: Bulletin, ledger: Ledger) -> None:
-    """Take the newest result that we saw certified before we were ended, unless it is too old to go on from."""
-    epoch = bulletin.share.epoch
+def _recall(bulletin: Bulletin, ledger: Ledger) -> None:
+    """Take who registered, and the newest result that we saw certified, before we were ended, if not too old."""
+    epoch, now_s = bulletin.share.epoch, bulletin.member.clock()
+    for fact in ledger.facts(Registration.domain.name):
+        registration = open_signed(fact.envelope, Registration)
+        if registration.payload.expires_s > now_s:
+            bulletin.take_registration(registration)
     for about in range(max(0, epoch - KEPT_SEEDS), epoch + 1):
         for fact in ledger.facts(EpochResult.domain.name, about):
             bulletin.take_certified(open_signed(fact.envelope, EpochResult))

@@ -57,6 +57,7 @@ class Board:
     scoreboard: Scoreboard = field(default_factory=Scoreboard)
     payments: Payments = field(default_factory=Payments)
     unexpected_ends: int = 0
+    first_epoch: int | None = None
     epoch: int = 0
     boundary: BoundaryStatus | None = None
 
@@ -84,10 +85,15 @@ class Board:
         """Return the peers that serve a stage."""
         return [row.number for row, held in self.holders(stage) if held.serving]
 
-    def epoch_of_most(self) -> int:
-        """Return the epoch that more than half of the live peers have reached."""
+    def num_closed_for_most(self) -> int:
+        """Return how many epochs have closed, since we began, for more than half of the live peers."""
         epochs = sorted(row.status.epoch for row in self.rows.values() if row.status is not None and row.is_up)
-        return epochs[(len(epochs) - 1) // 2] if epochs else 0
+        return epochs[(len(epochs) - 1) // 2] - (self.first_epoch or 0) if epochs else 0
+
+    @property
+    def num_closed(self) -> int:
+        """How many epochs have closed, since we began, for whoever is furthest."""
+        return self.epoch - (self.first_epoch or 0)
 
     def say(self, now_s: float, text: str) -> None:
         """Note a happening."""
@@ -201,6 +207,8 @@ class Board:
             self.history.validate(status.val_loss_nats)
         self._compare_stages(row.number, before, status, now_s)
         self._look_at_outages(now_s)
+        if self.first_epoch is None:
+            self.first_epoch = self.epoch = status.epoch
         if status.epoch > self.epoch:
             self.epoch = status.epoch
             self.say(now_s, f"epoch {status.epoch} begins")

@@ -18,7 +18,7 @@ def testnet(
     stages: Annotated[
         int | None, typer.Option(min=1, help="Cut the model into this many stages.  [default: the run's; 4]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Stop when most peers have reached this epoch.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs of most peers.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Stop after this long.")] = None,
     run: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A run made by `run new`.  [default: the tiny config]")

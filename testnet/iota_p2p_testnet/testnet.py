@@ -162,7 +162,7 @@ class _Testnet:
 
     def _is_over(self, elapsed_s: float) -> bool:
         epochs, minutes = self._ends.epochs, self._ends.minutes
-        if epochs is not None and self._board.epoch_of_most() >= epochs:
+        if epochs is not None and self._board.num_closed_for_most() >= epochs:
             return True
         return minutes is not None and elapsed_s >= minutes * 60
 

@@ -5,9 +5,11 @@ import sys
 
 import pytest
 
-# Interrupts itself in the middle of what `iota-p2p peer` imports.
+# Interrupts itself in the middle of what `iota-p2p peer` imports. A shell that runs the tests in the background ignores
+# Ctrl-C on behalf of all its children; a user's does not.
 PROGRAM = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Interrupter:
     def find_spec(self, name, path=None, target=None):

@@ -137,15 +137,17 @@ def test_happenings__tell_of_stages_epochs_kills_and_returns() -> None:
     ]
 
 
-def test_epoch_of_most__waits_for_more_than_half() -> None:
+@pytest.mark.parametrize("first", [0, 13])
+def test_closed_epochs__are_counted_from_the_first_one_and_for_more_than_half(first: int) -> None:
     board = running_board(4)
-    assert board.epoch_of_most() == 0
-    for number, epoch in enumerate([3, 3, 2, 2], start=1):
-        board.apply(number, status(epoch=epoch), 2.0)
-    assert board.epoch_of_most() == 2
-    board.apply(3, status(epoch=3), 3.0)
-    assert board.epoch_of_most() == 3
-    assert board.epoch == 3
+    assert board.num_closed_for_most() == 0
+    for epochs in ((0, 0, 0, 0), (3, 3, 2, 2)):
+        for number, epoch in enumerate(epochs, start=1):
+            board.apply(number, status(epoch=first + epoch), 2.0)
+    assert board.num_closed_for_most() == 2
+    board.apply(3, status(epoch=first + 3), 3.0)
+    assert board.num_closed_for_most() == board.num_closed == 3
+    assert board.epoch == first + 3
 
 
 def test_train_loss__is_weighted_by_the_tokens_each_source_gained() -> None:
