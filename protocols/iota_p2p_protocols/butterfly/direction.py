@@ -67,13 +67,11 @@ def astray(
 
     Args:
         products: takes sums.
-        blocks_MV: the blocks.
+        blocks_MV: the blocks, at least MIN_COMPARED.
         total_V: sum of the scaled blocks.
         norms: of the blocks.
         scales: what each was scaled by.
     """
-    if len(blocks_MV) < MIN_COMPARED:
-        return []
     lengths = [norm * scale for norm, scale in zip(norms, scales, strict=True)]
     quick = _sums(products.quick(blocks_MV, total_V), products.quick(total_V[None])[0], lengths, scales)
     if quick.suffice and _is_clear(cosines := quick.cosines()):
