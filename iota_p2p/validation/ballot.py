@@ -30,7 +30,7 @@ from iota_p2p_crypto.identity import PeerId, peer_id_to_bytes
 from iota_p2p_protocols.ids import PREFERENCES, RESULTS
 from iota_p2p_protocols.message import open_signed, seal_message
 from iota_p2p_protocols.scoring.combination import ScoringRules
-from iota_p2p_protocols.scoring.election import Electorate, electorate, verify_election
+from iota_p2p_protocols.scoring.election import Electorate, verify_election
 from iota_p2p_protocols.scoring.preference import MAX_ROUNDS, Preference, RecordNames, agreed
 from iota_p2p_protocols.scoring.result import (
     MAX_RECORDS,
@@ -105,7 +105,7 @@ class Ballot:
         seed = self.seeds.seed(self.epoch + 1)
         if seed is None:
             return {}
-        voters = electorate(self.bulletin.all_registrations(), epoch=self.epoch, seats=self.rules.seats)
+        voters = self.bulletin.electorate(self.epoch, self.rules.seats)
         if voters != self._voters:  # somebody's registration came late
             self._voters, self._outputs = voters, {}
         said = self.bulletin.said(self.epoch)

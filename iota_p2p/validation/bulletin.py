@@ -36,7 +36,7 @@ from iota_p2p_protocols.scoring.announcements import (
     validate_of_epoch,
     validate_result,
 )
-from iota_p2p_protocols.scoring.election import MAX_CANDIDATES, Registration
+from iota_p2p_protocols.scoring.election import MAX_CANDIDATES, Electorate, Registration, electorate
 from iota_p2p_protocols.scoring.equivocation import make_equivocation_proof
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, Role
 from iota_p2p_protocols.scoring.preference import Preference
@@ -112,6 +112,10 @@ class Bulletin:
     def all_registrations(self) -> Sequence[Verified[Registration]]:
         """Return all that may count."""
         return tuple(chain.from_iterable(self.registrations.values()))
+
+    def electorate(self, epoch: int, seats: int) -> Electorate:
+        """Return who may be elected for an epoch, as far as we have heard."""
+        return electorate(self.all_registrations(), epoch=epoch, seats=seats)
 
     async def publish(self, topic: TopicSpec, message: Verified[Any]) -> None:
         """Say something of ours, and hear it ourselves; a network that is down is nobody's fault."""

@@ -30,7 +30,7 @@ from iota_p2p_protocols.errors import IgnoreError, MalformedError, PeerUnavailab
 from iota_p2p_protocols.ids import BULLETIN
 from iota_p2p_protocols.message import DigestField, Message, open_message
 from iota_p2p_protocols.scoring.accusation import Accusation
-from iota_p2p_protocols.scoring.election import Registration, electorate
+from iota_p2p_protocols.scoring.election import Registration
 from iota_p2p_protocols.scoring.result import EpochResult
 
 PARTNERS = 3  # asked after every epoch: what half of all peers have, seven of eight find
@@ -124,7 +124,7 @@ class BulletinExchange:
         result = open_message(
             envelope, EpochResult, run_id=terms.run_id, now_s=self.bulletin.member.clock(), opener=open_recent
         )
-        voters = electorate(self.bulletin.all_registrations(), epoch=result.payload.epoch, seats=self.seats)
-        if result.payload.epoch > epoch or len(voters.weights.keys() & set(result.signers)) < voters.quorum:
+        voters = self.bulletin.electorate(result.payload.epoch, self.seats)
+        if result.payload.epoch > epoch or not voters.is_quorum(result.signers):
             raise IgnoreError("bulletin-result", f"expected {voters.quorum} candidates to sign a result, got others")
         self.bulletin.take_certified(result)

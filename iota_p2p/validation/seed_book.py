@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from iota_p2p.validation.bulletin import Bulletin
 from iota_p2p_crypto.digest import Digest
 from iota_p2p_crypto.identity import PeerId
-from iota_p2p_protocols.scoring.election import electorate
 from iota_p2p_protocols.scoring.result import SEED_LAG, EpochResult
 from iota_p2p_protocols.scoring.seed_chain import genesis_seed, next_seed
 
@@ -53,17 +52,19 @@ class SeedBook:
         about = epoch - SEED_LAG
         if epoch in self._seeds or about < 0:
             return
-        voters = electorate(bulletin.all_registrations(), epoch=about, seats=seats)
+        voters = bulletin.electorate(about, seats)
         signers: dict[bytes, set[PeerId]] = {}
         for vote in bulletin.said(about).votes.values():
             alike = signers.setdefault(vote.payload_bytes, set())
-            alike.update(signer for signer in vote.signers if signer in voters.weights)
-            if len(alike) >= voters.quorum:
+            alike.update(vote.signers)
+            if voters.is_quorum(alike):
                 self.learn(vote.payload)
                 return
 
     def go_on_without(self, epoch: int) -> None:
         """Continue the chain to an epoch: results of those before did not come in time."""
+        if not self.continues:
+            return
         newest = max((known for known in self._seeds if known <= epoch), default=epoch)
-        for each in range(newest + 1, epoch + 1) if self.continues else ():
+        for each in range(newest + 1, epoch + 1):
             self._seeds[each] = next_seed(self._seeds[each - 1], each, {})

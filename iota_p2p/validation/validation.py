@@ -27,7 +27,7 @@ from iota_p2p.validation.validator import Validator
 from iota_p2p.validation.work_keeper import WorkKeeper
 from iota_p2p_protocols.message import open_signed
 from iota_p2p_protocols.scoring.combination import ScoringRules
-from iota_p2p_protocols.scoring.election import Registration
+from iota_p2p_protocols.scoring.election import MAX_CANDIDATES, Registration
 from iota_p2p_protocols.scoring.result import SEED_LAG, EpochResult
 
 # Facts are written together: a commit takes milliseconds whatever its size, and what a kill takes comes again by
@@ -152,10 +152,12 @@ async def open_validation(peer: Peer, share: WorkShare, config: ValidationConfig
 def _recall(bulletin: Bulletin, ledger: Ledger) -> None:
     """Take who registered, and the newest result that we saw certified, before we were ended, if not too old."""
     epoch, now_s = bulletin.share.epoch, bulletin.member.clock()
-    for fact in ledger.facts(Registration.domain.name):
+    # Those that count are the last ones kept; a ledger of years has no bound, and each costs a signature to open.
+    for fact in ledger.facts(Registration.domain.name)[-MAX_CANDIDATES:]:
         registration = open_signed(fact.envelope, Registration)
         if registration.payload.expires_s > now_s:
             bulletin.take_registration(registration)
-    for about in range(max(0, epoch - KEPT_SEEDS), epoch + 1):
-        for fact in ledger.facts(EpochResult.domain.name, about):
+    for about in range(epoch, max(0, epoch - KEPT_SEEDS) - 1, -1):
+        for fact in ledger.facts(EpochResult.domain.name, about)[:1]:
             bulletin.take_certified(open_signed(fact.envelope, EpochResult))
+            return

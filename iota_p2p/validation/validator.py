@@ -40,7 +40,7 @@ from iota_p2p_protocols.message import open_signed, seal_message
 from iota_p2p_protocols.scoring.assembly import Observation, score_rows, with_faults
 from iota_p2p_protocols.scoring.attribution import mean_loss_micronats
 from iota_p2p_protocols.scoring.combination import ScoringRules
-from iota_p2p_protocols.scoring.election import ElectionProof, Electorate, Registration, elect, electorate
+from iota_p2p_protocols.scoring.election import ElectionProof, Electorate, Registration, elect
 from iota_p2p_protocols.scoring.evidence import EvidenceCommitment, EvidenceTerms
 from iota_p2p_protocols.scoring.fast_checks import PPM
 from iota_p2p_protocols.scoring.preference import MAX_ROUNDS
@@ -231,7 +231,7 @@ class Validator:
     async def _score(self, closed: int) -> None:
         seed = self.seeds.seed(closed + 1)
         member = self.bulletin.member
-        voters = electorate(self.bulletin.all_registrations(), epoch=closed, seats=self.rules.seats)
+        voters = self.bulletin.electorate(closed, self.rules.seats)
         if seed is None or member.identity.peer_id not in voters.weights:
             return
         election = elect(member.identity, voters, run_id=self.bulletin.share.terms.run_id, seed=seed)

@@ -15,9 +15,9 @@ def summarize(board: Board) -> dict[str, Any]:
     """Return what the whole testnet did, over all lives of its peers.
 
     `tokens_per_s` is over `seconds`, from the first trained tokens to the last: the start of the processes is
-    `start_s`, not part of it. Losses are in nats per token. `num_epochs` is how many have
-    closed for whoever is furthest; `epochs` has a row for each stage at the end of each of them. `settlement` is what
-    the local chain did, in wei, and null if nothing was to be settled.
+    `start_s`, not part of it. Losses are in nats per token. `num_epochs` is how many have closed for whoever is
+    furthest; `epochs` has a row for each stage at the end of each of them. `settlement` is what the local chain did, in
+    wei, and null if nothing was to be settled.
     """
     totals, history, boundary = board.totals, board.history, board.boundary
     return {

@@ -33,7 +33,7 @@ MAX_MAGNITUDE = 2.0**16
 MIN_MAGNITUDE = 2.0**-100
 MAX_VALUES = BLOCK_VALUES << 16  # as many blocks as a commitment may have (`iota_p2p_crypto.block_commitment`)
 _CACHE_LINE = 64  # bytes
-_ROWS_AT_ONCE = 4  # 256 KiB of float32, and copies of it, stay in a core's cache
+ROWS_AT_ONCE = 4  # 256 KiB of float32, and copies of it, stay in a core's cache
 
 
 class Codec(ABC):
@@ -76,8 +76,8 @@ class Codec(ABC):
         if values.ndim != 1 or values.dtype != np.float32 or not 1 <= len(values) <= MAX_VALUES:
             raise LocalProtocolError(f"expected 1 to {MAX_VALUES} float32, got {values.shape} of {values.dtype}")
         num_full = len(values) // BLOCK_VALUES
-        for first in range(0, num_full, _ROWS_AT_ONCE):
-            end = min(first + _ROWS_AT_ONCE, num_full)
+        for first in range(0, num_full, ROWS_AT_ONCE):
+            end = min(first + ROWS_AT_ONCE, num_full)
             rows = values[first * BLOCK_VALUES : end * BLOCK_VALUES].reshape(end - first, BLOCK_VALUES)
             into = encoded[first * self.block_bytes : end * self.block_bytes]
             self._encode(_bounded(rows), into.reshape(end - first, self.block_bytes))
@@ -167,7 +167,7 @@ class Codec(ABC):
             blocks: the blocks.
         """
         full = len(values) // BLOCK_VALUES
-        runs = [range(first, min(first + _ROWS_AT_ONCE, full)) for first in range(0, full, _ROWS_AT_ONCE)]
+        runs = [range(first, min(first + ROWS_AT_ONCE, full)) for first in range(0, full, ROWS_AT_ONCE)]
         if full < len(blocks):
             runs.append(range(full, len(blocks)))
         malformed: list[int] = []

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, Codec, Vector
+from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, ROWS_AT_ONCE, Codec, Vector
 from iota_p2p_protocols.butterfly.dense_codecs import BFloat16, Float32, Int8
 from iota_p2p_protocols.butterfly.top_k import TopK
 from iota_p2p_protocols.errors import LocalProtocolError
 
-_VALUES_AT_ONCE = 4 * BLOCK_VALUES  # what stays in a core's cache from encoding to subtracting
+_VALUES_AT_ONCE = ROWS_AT_ONCE * BLOCK_VALUES  # what stays in a core's cache from encoding to subtracting
 
 _INT8 = Int8()
 CODECS: Mapping[str, Codec] = {codec.name: codec for codec in (Float32(), BFloat16(), _INT8, TopK())}

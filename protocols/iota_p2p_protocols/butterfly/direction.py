@@ -9,8 +9,11 @@ Shapes: M, blocks; V, values of a block.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import TypeVar
 
 from iota_p2p_protocols.butterfly.row_products import RowProducts, Rows, Values
+
+Number = TypeVar("Number", int, float)
 
 # Of two nobody can tell who went astray.
 MIN_COMPARED = 3
@@ -88,7 +91,7 @@ def _sums(dots: Sequence[float], square: float, lengths: Sequence[float], scales
 
 def _is_clear(cosines: Sequence[float]) -> bool:
     """Return whether _COSINE_ERROR more or less in each cosine makes no difference."""
-    median = _median(cosines)
+    median = lower_median(cosines)
     return (
         abs(median - CLEAR_COSINE) > _COSINE_ERROR
         and min(abs(cosine - median * ASTRAY) for cosine in cosines) > 2 * _COSINE_ERROR
@@ -96,9 +99,10 @@ def _is_clear(cosines: Sequence[float]) -> bool:
 
 
 def _far(cosines: Sequence[float]) -> list[int]:
-    median = _median(cosines)
+    median = lower_median(cosines)
     return [row for row, cosine in enumerate(cosines) if median > CLEAR_COSINE and cosine < median * ASTRAY]
 
 
-def _median(numbers: Sequence[float]) -> float:
+def lower_median(numbers: Sequence[Number]) -> Number:
+    """Return the number at place (n - 1) // 2 from below."""
     return sorted(numbers)[(len(numbers) - 1) // 2]

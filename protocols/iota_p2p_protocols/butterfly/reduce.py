@@ -10,16 +10,13 @@ Shapes: N, members; M, those that count in a block; V, values of a block; R, blo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from iota_p2p_protocols.butterfly.codec import BLOCK_VALUES, Codec, Encoded, Vector, aligned
 from iota_p2p_protocols.butterfly.codecs import result_codec
-from iota_p2p_protocols.butterfly.direction import MIN_COMPARED, astray
+from iota_p2p_protocols.butterfly.direction import MIN_COMPARED, astray, lower_median
 from iota_p2p_protocols.butterfly.row_products import RowProducts, Rows, Values
-
-Number = TypeVar("Number", int, float)
 
 # Nobody's samples count for more than this many times the median: until receipts bear them out they are claims.
 MAX_BOAST = 4
@@ -53,7 +50,7 @@ def reduce_block(
 
 def counted_samples(samples: Sequence[int]) -> tuple[int, ...]:
     """Return for how many samples each member counts: at most MAX_BOAST times the lower median."""
-    limit = MAX_BOAST * _lower_median(samples)
+    limit = MAX_BOAST * lower_median(samples)
     return tuple(min(count, limit) for count in samples)
 
 
@@ -89,7 +86,7 @@ class Reducer:
         members, refused = self._decode_all(encoded, num_values)
         rows_MV = self._rows_NV[: len(members), :num_values]
         norms = self._products.norms(rows_MV)
-        limit = _lower_median(norms) if norms else 0.0
+        limit = lower_median(norms) if norms else 0.0
         scales = [limit / norm if norm > limit else 1.0 for norm in norms]
         far = self._astray(rows_MV, norms, scales)
         factors = [
@@ -154,8 +151,3 @@ class Reducer:
         if weight:
             np.divide(total_V, float(weight), out=total_V)
         return total_V.astype(np.float32)
-
-
-def _lower_median(numbers: Sequence[Number]) -> Number:
-    ordered = sorted(numbers)
-    return ordered[(len(ordered) - 1) // 2]

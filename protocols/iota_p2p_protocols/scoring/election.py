@@ -90,6 +90,10 @@ class Electorate:
         """How many validators must agree: over two thirds of the seats, or of the candidates where they are fewer."""
         return 2 * min(self.seats, len(self.weights)) // 3 + 1 if self.weights else 1
 
+    def is_quorum(self, signers: Iterable[PeerId]) -> bool:
+        """Return whether a quorum of the candidates, elected or not, is among some signers."""
+        return len(self.weights.keys() & set(signers)) >= self.quorum
+
 
 def electorate(registrations: Iterable[Verified[Registration]], *, epoch: int, seats: int) -> Electorate:
     """Return who may be elected for an epoch.
